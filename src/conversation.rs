@@ -1,0 +1,230 @@
+//! The nouns of a run: what is said between the model, the tools and the runtime.
+//!
+//! Plain data, neutral between providers: the files in `wire/` translate it. It serializes as it stands into the journal,
+//! one [`Record`] a line, and that is also what the provider `replay` reads. It knows nothing else of ours.
+//! What may surprise: `ToolCall::arguments` is the text that the model wrote, when the wire had it as text, because a
+//! provider's prompt cache compares bytes.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The whole exchange with the model so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// The system prompt, the same from the first turn to the last.
+    pub system: String,
+    /// In the order they were said.
+    pub messages: Vec<Message>,
+}
+
+/// One entry of the conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    /// What the runtime says to the model.
+    User { text: String },
+    /// What the model answered.
+    Assistant { parts: Vec<Part> },
+    /// What a tool call came back with.
+    ToolResult(ToolResult),
+}
+
+/// A piece of the model's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Part {
+    Text {
+        text: String,
+    },
+    ToolCall(ToolCall),
+    /// Something the provider wants back unread (a reasoning signature, an encrypted part). Only the wire file that made
+    /// it reads it.
+    Opaque {
+        value: Value,
+    },
+}
+
+/// The model asks for a tool to be run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Unique in its conversation; empty when the provider gave none and [`Conversation::with_unique_ids`] has not run.
+    #[serde(default)]
+    pub id: String,
+    pub name: String,
+    /// A JSON object, or the text that the model wrote where one was expected.
+    #[serde(default)]
+    pub arguments: Value,
+}
+
+impl ToolCall {
+    /// The arguments as a JSON object. Nothing, `null` and empty text count as an empty object; text is parsed, and once
+    /// more when it holds a JSON string (small models encode twice).
+    ///
+    /// Fails with what is wrong, worded for the model.
+    pub fn arguments_object(&self) -> Result<Map<String, Value>, String> {
+        let mut value = self.arguments.clone();
+        for _ in 0..2 {
+            let Value::String(text) = &value else { break };
+            if text.trim().is_empty() {
+                return Ok(Map::new());
+            }
+            value = serde_json::from_str(text).map_err(|error| format!("the arguments are not JSON: {error}"))?;
+        }
+        match value {
+            Value::Object(object) => Ok(object),
+            Value::Null => Ok(Map::new()),
+            _ => Err("the arguments are not a JSON object".to_owned()),
+        }
+    }
+}
+
+/// What came back from a tool call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolResult {
+    pub call_id: String,
+    /// Text for the model, bounded by the tool.
+    pub text: String,
+    /// The call failed; the text says why and what to try instead.
+    #[serde(default)]
+    pub is_error: bool,
+}
+
+/// One answer of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Turn {
+    #[serde(default)]
+    pub parts: Vec<Part>,
+    #[serde(default)]
+    pub stop_reason: StopReason,
+    #[serde(default)]
+    pub usage: Usage,
+}
+
+impl Turn {
+    /// The tool calls of this turn, in the order given.
+    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::ToolCall(call) => Some(call),
+            _ => None,
+        })
+    }
+
+    /// The text of this turn, its parts joined by line ends and trimmed.
+    pub fn text(&self) -> String {
+        let texts: Vec<&str> = self
+            .parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        texts.join("\n").trim().to_owned()
+    }
+}
+
+/// Why the model stopped. What follows is decided by the presence of tool calls first: many servers say `EndTurn` with them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    #[default]
+    EndTurn,
+    ToolCalls,
+    /// The answer was cut off by a limit on output tokens.
+    TokenLimit,
+    /// The model refused, or a filter removed the answer.
+    Refused,
+    /// A word of the provider's that we do not know.
+    Other(String),
+}
+
+/// Tokens counted by the provider, in one meaning for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Including those read from a cache.
+    pub input_tokens: u64,
+    /// Including reasoning.
+    pub output_tokens: u64,
+    pub cached_input_tokens: u64,
+    /// The provider did not count; the numbers are ours, from the length of what was sent and received.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_estimate: bool,
+}
+
+impl Usage {
+    pub fn total_tokens(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+
+    /// The sum of both; an estimate if either is.
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cached_input_tokens: self.cached_input_tokens.saturating_add(other.cached_input_tokens),
+            is_estimate: self.is_estimate || other.is_estimate,
+        }
+    }
+}
+
+/// A tool as the model sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// `^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$`, which every provider takes.
+    pub name: String,
+    pub description: String,
+    /// A JSON Schema whose root has `"type": "object"` and `"properties"`.
+    pub parameters: Value,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// The model answered.
+    Turn(Turn),
+    /// A tool call starts; without a `ToolResult` of the same id its outcome is unknown.
+    ToolCallStart { call_id: String },
+    /// A tool call ended.
+    ToolResult(ToolResult),
+    /// The runtime said something to the model.
+    User { text: String },
+    /// A kind that a later version writes.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Conversation {
+    /// The turn with every call's id made unique in this conversation: servers give none, `"0"`, or the same one again.
+    /// An id that is unique already is never rewritten: gateways carry signatures in it.
+    pub fn with_unique_ids(&self, mut turn: Turn) -> Turn {
+        let mut taken: HashSet<String> = self
+            .messages
+            .iter()
+            .filter_map(|message| match message {
+                Message::Assistant { parts } => Some(parts),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|part| match part {
+                Part::ToolCall(call) => Some(call.id.clone()),
+                _ => None,
+            })
+            .collect();
+        for part in &mut turn.parts {
+            let Part::ToolCall(call) = part else { continue };
+            if call.id.is_empty() || taken.contains(&call.id) {
+                let mut number = taken.len() + 1;
+                while taken.contains(&format!("call_{number}")) {
+                    number += 1;
+                }
+                call.id = format!("call_{number}");
+            }
+            taken.insert(call.id.clone());
+        }
+        turn
+    }
+}

@@ -1,0 +1,1 @@
+//! The kernel: system calls that std does not offer. The only unsafe code.
