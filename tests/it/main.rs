@@ -1,1 +1,17 @@
-fn main() {}
+//! Tests from outside: they run the built executable against a scripted server, and hold the house's rules.
+//!
+//! In reading order: the harness, what the runtime is told, what it does, what comes out, and the tidy rules.
+#![allow(clippy::unwrap_used)]
+
+mod chat;
+mod runtime;
+mod server;
+
+mod agent;
+mod config;
+mod limits;
+mod output;
+mod providers;
+mod tools;
+
+mod tidy;
