@@ -1,1 +1,202 @@
-//! x
+//! What keeps a run within bounds: budgets, and the end of a run that gets nowhere.
+
+use serde_json::{Value, json};
+
+use crate::chat;
+use crate::runtime::{Ended, Runtime};
+use crate::server::Exchange;
+
+/// A call that is new each time.
+fn new_call(number: usize) -> Exchange {
+    chat::tool_call("write_file", json!({"path": format!("{number}.txt"), "content": "x"}))
+}
+
+fn same_call() -> Exchange {
+    chat::tool_call("read_file", json!({"path": "a.txt"}))
+}
+
+/// Plays these exchanges under these limits, with the file tools and `a.txt`.
+fn limited(limits: Value, exchanges: impl IntoIterator<Item = Exchange>) -> Ended {
+    Runtime::new().tools_named(&["filesystem", "shell"]).file("a.txt", "x").limits(limits).plays(exchanges).run()
+}
+
+// Budgets.
+
+#[test]
+fn max_turns_that_are_reached_end_the_run() {
+    let ended = limited(json!({"max_turns": 3}), (0..3).map(new_call));
+    ended.exits(1).status("failed").reason("budget_exhausted").counts("turns", 3);
+}
+
+#[test]
+fn the_calls_of_the_last_turn_still_run() {
+    limited(json!({"max_turns": 1}), [new_call(7)]).reason("budget_exhausted").file_is("7.txt", "x");
+}
+
+#[test]
+fn max_llm_calls_that_are_reached_end_the_run() {
+    let ended = limited(json!({"max_llm_calls": 2}), (0..2).map(new_call));
+    ended.exits(1).reason("budget_exhausted").counts("llmCallsUsed", 2);
+}
+
+#[test]
+fn tries_again_are_not_calls_of_the_budget() {
+    let script = [chat::unavailable(503), new_call(1), chat::unavailable(503), chat::achieved(0)];
+    limited(json!({"max_llm_calls": 2}), script).exits(0).counts("llmCallsUsed", 2);
+}
+
+#[test]
+fn max_total_tokens_that_are_reached_exactly_are_spent() {
+    let limit = 2 * (chat::INPUT_TOKENS + chat::OUTPUT_TOKENS);
+    let ended = limited(json!({"max_total_tokens": limit}), (0..2).map(new_call));
+    ended.exits(1).reason("budget_exhausted").counts("turns", 2);
+}
+
+#[test]
+fn max_total_tokens_that_are_not_reached_allow_another_turn() {
+    let limit = 2 * (chat::INPUT_TOKENS + chat::OUTPUT_TOKENS) + 1;
+    limited(json!({"max_total_tokens": limit}), [new_call(1), new_call(2), chat::achieved(0)]).exits(0);
+}
+
+#[test]
+fn usage_that_is_missing_counts_as_an_estimate() {
+    let call = chat::call("a", "list_directory", json!("{}"));
+    let message = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let turn = chat::completion(json!([{"message": message, "finish_reason": "tool_calls"}]), Value::Null);
+    let ended = limited(json!({"max_total_tokens": 20}), [turn]);
+    ended.exits(1).reason("budget_exhausted");
+    ended.check(ended.outcome()["usage"]["inputTokens"].as_u64().is_some_and(|tokens| tokens > 0), "the input tokens");
+}
+
+#[test]
+fn an_estimate_is_not_wild() {
+    let call = chat::call("a", "list_directory", json!("{}"));
+    let message = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let turn = chat::completion(json!([{"message": message, "finish_reason": "tool_calls"}]), Value::Null);
+    limited(json!({"max_total_tokens": 100_000}), [turn, chat::achieved(0)]).exits(0);
+}
+
+#[test]
+fn a_verdict_that_uses_up_the_budget_counts() {
+    limited(json!({"max_turns": 1}), [chat::achieved(0)]).exits(0).reason("finished");
+    limited(json!({"max_total_tokens": 1}), [chat::achieved(0)]).exits(0).reason("finished");
+}
+
+#[test]
+fn a_claim_that_is_rejected_by_the_last_turn_leaves_the_budget_spent() {
+    let claim = chat::finish(json!({"status": "achieved", "summary": "s", "key_results": []}));
+    let ended = Runtime::new().key_results(json!(["A"])).limits(json!({"max_turns": 1})).plays([claim]).run();
+    ended.exits(1).reason("budget_exhausted");
+}
+
+#[test]
+fn an_exhausted_budget_has_its_detailed_exit_code() {
+    let ended = Runtime::new()
+        .env("THOUGHTMESH_EXIT_CODES", "detailed")
+        .limits(json!({"max_turns": 1}))
+        .plays([chat::text("Hm.")])
+        .run();
+    ended.exits(75).reason("budget_exhausted");
+}
+
+#[test]
+fn an_exhausted_budget_is_named() {
+    for name in ["max_turns", "max_llm_calls", "max_total_tokens"] {
+        limited(json!({name: 1}), [new_call(1)]).tells(name);
+    }
+}
+
+#[test]
+fn two_hundred_turns_are_the_most_without_a_word_about_it() {
+    let ended = limited(json!({}), (0..200).map(new_call));
+    ended.exits(1).reason("budget_exhausted").counts("turns", 200);
+}
+
+// Runs that get nowhere.
+
+#[test]
+fn turns_without_anything_new_end_the_run() {
+    let ended = limited(json!({"max_stalled_turns": 4}), (0..5).map(|_| same_call()));
+    ended.exits(1).status("failed").reason("stalled").counts("turns", 5);
+}
+
+#[test]
+fn ten_turns_without_anything_new_are_the_most_without_a_word_about_it() {
+    limited(json!({}), (0..11).map(|_| same_call())).exits(1).reason("stalled").counts("turns", 11);
+}
+
+#[test]
+fn the_model_is_warned_at_half_of_it() {
+    let script = [same_call(), same_call(), same_call(), chat::achieved(0)];
+    let ended = limited(json!({"max_stalled_turns": 4}), script);
+    let news: Vec<String> = ended.requests.iter().map(|request| request.news()).collect();
+    ended.exits(0).check(news[2] == news[1], "the model was warned too early");
+    ended.check(news[3].len() > news[2].len() && news[3].contains(&news[2]), "the model was not warned");
+}
+
+#[test]
+fn other_arguments_are_something_new() {
+    let path = |depth: usize| vec!["."; depth].join("/");
+    let calls = (1..=6).map(|depth| chat::tool_call("list_directory", json!({"path": path(depth)})));
+    limited(json!({"max_stalled_turns": 2}), calls.chain([chat::achieved(0)])).exits(0);
+}
+
+#[test]
+fn another_result_is_something_new() {
+    let count = || chat::tool_call("shell", json!({"command": "echo x >> log; wc -l < log"}));
+    let calls = (0..6).map(|_| count());
+    limited(json!({"max_stalled_turns": 2}), calls.chain([chat::achieved(0)])).exits(0);
+}
+
+#[test]
+fn one_new_call_makes_a_turn_new() {
+    let turn = |number: usize| {
+        chat::tool_calls(&[
+            (&format!("a{number}"), "read_file", json!({"path": "a.txt"})),
+            (&format!("b{number}"), "write_file", json!({"path": format!("{number}.txt"), "content": "x"})),
+        ])
+    };
+    limited(json!({"max_stalled_turns": 2}), (0..6).map(turn).chain([chat::achieved(0)])).exits(0);
+}
+
+#[test]
+fn something_new_starts_the_count_again() {
+    let script = [same_call(), same_call(), new_call(1), same_call(), same_call(), new_call(2), chat::achieved(0)];
+    limited(json!({"max_stalled_turns": 3}), script).exits(0);
+}
+
+#[test]
+fn what_was_seen_earlier_in_the_run_is_not_new() {
+    let script = [new_call(1), new_call(2), new_call(1), new_call(2), new_call(1)];
+    limited(json!({"max_stalled_turns": 3}), script).exits(1).reason("stalled").counts("turns", 5);
+}
+
+#[test]
+fn a_call_that_fails_again_and_again_is_nothing_new() {
+    let call = || chat::tool_call("read_file", json!({"path": "missing.txt"}));
+    limited(json!({"max_stalled_turns": 3}), (0..4).map(|_| call())).reason("stalled").counts("turns", 4);
+}
+
+#[test]
+fn the_order_of_arguments_is_nothing_new() {
+    let call = |number: usize| {
+        let arguments = match number % 2 {
+            0 => "{\"path\": \"b.txt\", \"content\": \"x\"}",
+            _ => "{\"content\":\"x\",\"path\":\"b.txt\"}",
+        };
+        let call = chat::call(&format!("c{number}"), "write_file", json!(arguments));
+        chat::message(json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
+    };
+    limited(json!({"max_stalled_turns": 3}), (0..4).map(call)).reason("stalled").counts("turns", 4);
+}
+
+#[test]
+fn the_objective_is_not_achieved_by_stalling_in_any_exit_code() {
+    let ended = Runtime::new()
+        .env("THOUGHTMESH_EXIT_CODES", "detailed")
+        .tools_named(&["read_file"])
+        .limits(json!({"max_stalled_turns": 1}))
+        .plays([same_call(), same_call()])
+        .run();
+    ended.exits(1).reason("stalled");
+}

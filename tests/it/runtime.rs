@@ -478,14 +478,6 @@ impl Ended {
         }
     }
 
-    #[track_caller]
-    pub fn log_lacks(&self, text: &str) -> &Ended {
-        match self.stderr.to_lowercase().contains(&text.to_lowercase()) {
-            true => self.fail(&format!("the log says {text:?}")),
-            false => self,
-        }
-    }
-
     /// A person finds this in the log and in the termination message, whatever the case.
     #[track_caller]
     pub fn tells(&self, text: &str) -> &Ended {
