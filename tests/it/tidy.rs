@@ -12,7 +12,7 @@ use std::process::Command;
 struct Room {
     /// A file, or a folder with a slash at its end.
     place: &'static str,
-    /// Of our own modules: these, itself, and what its folder's `mod.rs` defines.
+    /// Of our own modules: these and itself; outside `host/` also its folder, in `wire/` only the folder's `mod.rs`.
     ours: &'static [&'static str],
     /// Of everybody else's: not these.
     others: &'static [&'static str],
@@ -418,12 +418,14 @@ fn room_violations(file: &str, source: &str, siblings: &[String]) -> Vec<String>
     let folder = if file.matches('/').count() > 1 { own.rsplit_once("::").map(|(folder, _)| folder) } else { None };
     let mut violations = Vec::new();
     for path in paths(file, source) {
-        let is_ours = is_within(&path, "crate");
-        let is_sibling = siblings.iter().any(|sibling| is_within(&path, sibling));
         let is_known = room.ours.iter().any(|known| is_within(&path, known) || is_within(known, &path));
-        let is_folders =
-            folder.is_some_and(|folder| is_within(&path, folder)) && room.place != "src/host/" && !is_sibling;
-        if is_ours && !is_known && !is_within(&path, &own) && !is_folders && !shares_a_folder(room, &path, is_sibling) {
+        let is_folders = folder.is_some_and(|folder| is_within(&path, folder))
+            && match file.split('/').nth(1) {
+                Some("host") => false,
+                Some("wire") => !siblings.iter().any(|sibling| is_within(&path, sibling)),
+                _ => true,
+            };
+        if is_within(&path, "crate") && !is_known && !is_within(&path, &own) && !is_folders {
             violations.push(format!("{file} must not know {path}"));
         }
         let is_forbidden = room.others.iter().any(|other| is_within(&path, other));
@@ -432,11 +434,6 @@ fn room_violations(file: &str, source: &str, siblings: &[String]) -> Vec<String>
         }
     }
     violations
-}
-
-/// Files of these folders may know each other; those of `wire/` and `host/` may not.
-fn shares_a_folder(room: &Room, _path: &str, is_sibling: bool) -> bool {
-    is_sibling && ["src/model/", "src/tools/"].contains(&room.place)
 }
 
 fn door_violations(file: &str, source: &str) -> Vec<String> {
