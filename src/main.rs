@@ -3,6 +3,8 @@
 
 mod conversation;
 mod host;
+#[cfg(test)]
+mod testing;
 mod tools;
 
 fn main() {}
