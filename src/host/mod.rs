@@ -4,6 +4,7 @@
 //! `sys` for the kernel, `log` for the log) and knows nothing of agents, models or tools.
 
 pub mod sys;
+pub mod workspace;
 
 use std::time::{Duration, Instant};
 
