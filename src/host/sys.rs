@@ -393,4 +393,16 @@ mod tests {
             assert!(matches!(error.raw_os_error(), Some(EXDEV | ENOSYS | EPERM)), "{outside:?}: {error}");
         }
     }
+
+    #[test]
+    fn a_watched_group_is_known_until_it_is_unwatched() {
+        // A number that no process has: nothing in the tests kills what is watched.
+        let group = GroupId::new(0x7fff_fff0).unwrap();
+        let is_watched = || WATCHED_GROUPS.iter().any(|slot| slot.load(Ordering::SeqCst) == group.0);
+        assert!(watch_group(group));
+        assert!(is_watched());
+        unwatch_group(group);
+        assert!(!is_watched());
+        unwatch_group(group);
+    }
 }

@@ -640,8 +640,11 @@ mod tests {
     use std::io::Read;
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     use super::*;
+    use crate::host::Deadline;
+    use crate::host::process::{self, Process};
     use crate::testing::{Random, TestDirectory, check_property};
 
     /// A workspace `ws` with a secret beside it, opened in both ways. Every attack is tried on both.
@@ -839,8 +842,16 @@ mod tests {
     #[test]
     fn a_fifo_is_refused_without_waiting_for_its_other_side() {
         let fixture = Fixture::new();
-        let made = std::process::Command::new("mkfifo").arg(fixture.place.join("ws/fifo")).status().unwrap();
-        assert!(made.success());
+        let made = process::run(&Process {
+            program: "mkfifo".into(),
+            arguments: vec!["fifo".into()],
+            directory: fixture.place.join("ws"),
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            stdin: Vec::new(),
+            output_bytes_max: 0,
+            deadline: Deadline::after(Duration::from_secs(60)),
+        });
+        assert!(made.unwrap().status.is_success());
         for workspace in &fixture.workspaces {
             let expected = "fifo: is a FIFO, name a regular file";
             assert_eq!(workspace.open_file(Path::new("fifo")).unwrap_err().to_string(), expected);
