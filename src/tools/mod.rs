@@ -4,6 +4,9 @@
 //! wrong becomes a [`ToolError`], which the model reads as a tool result. Nothing here knows of models, the agent or the
 //! journal.
 
+pub mod excerpt;
+pub mod schema;
+
 use std::fmt;
 
 /// Why a tool call did not do what was asked. Its reader is the model: it says what was refused or failed, and what to try
