@@ -5,7 +5,9 @@
 //! journal.
 
 pub mod excerpt;
+pub mod glob;
 pub mod schema;
+pub mod walk;
 
 use std::fmt;
 
