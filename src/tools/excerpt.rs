@@ -34,6 +34,51 @@ pub fn ending(text: &str, bytes_max: usize) -> &str {
     start.and_then(|start| text.get(start..)).unwrap_or_default()
 }
 
+/// Lines collected up to a limit, and the number of those that had no room.
+#[derive(Debug)]
+pub struct Lines {
+    text: String,
+    bytes_max: usize,
+    lines_left: usize,
+    /// How many lines had no room.
+    pub skipped: usize,
+}
+
+impl Lines {
+    pub fn new(bytes_max: usize, lines_max: usize) -> Lines {
+        Lines { text: String::new(), bytes_max, lines_left: lines_max, skipped: 0 }
+    }
+
+    /// Adds a line, or counts it when there is no room; after one that had none, none is added any more.
+    pub fn push(&mut self, line: &str) {
+        if !self.has_room() || self.text.len() + line.len() + 1 > self.bytes_max {
+            return self.skip();
+        }
+        self.lines_left -= 1;
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// Counts a line without looking at it.
+    pub fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.skipped == 0
+    }
+
+    /// Whether a line could still be added.
+    pub fn has_room(&self) -> bool {
+        self.skipped == 0 && self.lines_left > 0
+    }
+
+    /// The lines, and after them `notes`.
+    pub fn text_with(self, notes: &[String]) -> String {
+        self.text + &notes.join("\n")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +115,21 @@ mod tests {
             assert!(text.starts_with(head) && text.ends_with(tail));
             assert_eq!(head.len() + tail.len() + count.parse::<usize>().unwrap(), text.len());
         });
+    }
+
+    #[test]
+    fn lines_stop_at_either_limit_and_count_the_rest() {
+        let mut lines = Lines::new(8, 10);
+        for line in ["abc", "defgh", "i"] {
+            lines.push(line);
+        }
+        // `i` would fit, but a list with a hole in it would mislead.
+        assert_eq!((lines.skipped, lines.text_with(&["[note]".to_owned()])), (2, "abc\n[note]".to_owned()));
+        let mut lines = Lines::new(100, 1);
+        lines.push("a");
+        assert!(!lines.has_room());
+        lines.push("b");
+        assert_eq!((lines.skipped, lines.text_with(&[])), (1, "a\n".to_owned()));
     }
 
     #[test]

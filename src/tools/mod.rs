@@ -5,8 +5,10 @@
 //! journal.
 
 pub mod excerpt;
+pub mod files;
 pub mod glob;
 pub mod schema;
+pub mod search;
 pub mod walk;
 
 use std::fmt;

@@ -1,7 +1,8 @@
 //! Do the arguments of a tool call fit the tool's parameters?
 //!
 //! Knows the part of JSON Schema that tools are described with: `type`, `required`, `properties`, `additionalProperties:
-//! false`, `enum`, `items`, and the minima and maxima. Other keywords are ignored; the tool itself decides. Pure.
+//! false`, `enum`, `items`, and the minima and maxima. Other keywords are ignored; the tool itself decides. Also reads single
+//! arguments for the built-in tools, in the same lenient way. Pure.
 //!
 //! What may surprise: `null` for a property that is not required counts as left out, and `1.0` as an integer. Models write
 //! both, and mean it.
@@ -9,6 +10,8 @@
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
+
+use super::ToolError;
 
 /// More mistakes than this are not told; the first ones are enough to try again.
 pub const MISTAKES_MAX: usize = 8;
@@ -33,6 +36,41 @@ pub fn integer(value: &Value) -> Option<i64> {
         // Beyond 2^53 a float does not say which integer it means.
         (number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
     })
+}
+
+/// The text in a property that is required.
+pub fn text<'a>(arguments: &'a Map<String, Value>, name: &str) -> Result<&'a str, ToolError> {
+    optional_text(arguments, name)?.ok_or_else(|| ToolError::Arguments(format!("{name}: is missing, accepted: string")))
+}
+
+/// The text in a property that may be left out.
+pub fn optional_text<'a>(arguments: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, ToolError> {
+    optional(arguments, name, Value::as_str, "string")
+}
+
+/// The truth in a property that may be left out.
+pub fn flag(arguments: &Map<String, Value>, name: &str) -> Result<Option<bool>, ToolError> {
+    optional(arguments, name, Value::as_bool, "boolean")
+}
+
+/// The integer of at least 1 in a property that may be left out.
+pub fn positive(arguments: &Map<String, Value>, name: &str) -> Result<Option<u64>, ToolError> {
+    let read = |value| integer(value).and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+    optional(arguments, name, read, "integer of at least 1")
+}
+
+fn optional<'a, T>(
+    arguments: &'a Map<String, Value>,
+    name: &str,
+    read: impl Fn(&'a Value) -> Option<T>,
+    accepted: &str,
+) -> Result<Option<T>, ToolError> {
+    match arguments.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => read(value)
+            .map(Some)
+            .ok_or_else(|| ToolError::Arguments(format!("{name}: is {}, accepted: {accepted}", quoted(value)))),
+    }
 }
 
 struct Check {
