@@ -9,6 +9,7 @@ pub mod files;
 pub mod glob;
 pub mod schema;
 pub mod search;
+pub mod shell;
 pub mod walk;
 
 use std::fmt;
