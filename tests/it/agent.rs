@@ -604,11 +604,6 @@ fn variables_of_the_platform_are_not_told() {
         "HOSTNAME",
         "KUBERNETES_SERVICE_HOST",
         "KUBERNETES_PORT_443_TCP_ADDR",
-        "LEDGER_SERVICE_HOST",
-        "LEDGER_SERVICE_PORT",
-        "LEDGER_SERVICE_PORT_HTTP",
-        "LEDGER_PORT_8080_TCP",
-        "LEDGER_PORT_8080_TCP_PROTO",
         "HTTPS_PROXY",
         "https_proxy",
         "NO_PROXY",
@@ -621,6 +616,23 @@ fn variables_of_the_platform_are_not_told() {
         ended.exits(0).check(!told.contains("marker-51b0e2"), &format!("the value of {name} is told"));
         ended.check(!told.contains(name), &format!("{name} is told"));
     }
+}
+
+#[test]
+fn service_links_are_not_told() {
+    let links = [
+        ("LEDGER_API_SERVICE_HOST", "10.96.7.11"),
+        ("LEDGER_API_SERVICE_PORT", "8080"),
+        ("LEDGER_API_SERVICE_PORT_HTTP", "8080"),
+        ("LEDGER_API_PORT", "tcp://10.96.7.11:8080"),
+        ("LEDGER_API_PORT_8080_TCP", "tcp://10.96.7.11:8080"),
+        ("LEDGER_API_PORT_8080_TCP_ADDR", "10.96.7.11"),
+        ("LEDGER_API_PORT_8080_TCP_PORT", "8080"),
+        ("LEDGER_API_PORT_8080_TCP_PROTO", "tcp"),
+    ];
+    let runtime = links.iter().fold(Runtime::new(), |runtime, (name, value)| runtime.env(name, value));
+    let ended = runtime.plays([chat::achieved(0)]).run();
+    ended.exits(0).check(!ended.request(1).opening().contains("LEDGER_API"), "a service link is told");
 }
 
 #[test]
