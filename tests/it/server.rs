@@ -49,9 +49,10 @@ impl Request {
     }
 }
 
-type Expectation = Box<dyn Fn(&Request) -> Result<(), String> + Send + Sync>;
+type Expectation = Arc<dyn Fn(&Request) -> Result<(), String> + Send + Sync>;
 
 /// What one request must be, and what it is answered.
+#[derive(Clone)]
 pub struct Exchange {
     expectation: Option<Expectation>,
     repeats: bool,
@@ -146,7 +147,7 @@ impl Exchange {
 
     /// What the request must be; an error says what it is not.
     pub fn when(mut self, expectation: impl Fn(&Request) -> Result<(), String> + Send + Sync + 'static) -> Exchange {
-        self.expectation = Some(Box::new(expectation));
+        self.expectation = Some(Arc::new(expectation));
         self
     }
 

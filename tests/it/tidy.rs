@@ -350,7 +350,8 @@ fn use_tree(tokens: &[Token], start: usize, prefix: &[String], trees: &mut Vec<(
             }
             Some(Token::Sign(':')) => index += 1,
             Some(Token::Sign('*')) => {
-                trees.push((path.clone(), format!("{}::*", path.join("::"))));
+                path.push("*".to_owned());
+                trees.push((path.clone(), path.join("::")));
                 return index + 1;
             }
             Some(Token::Sign('{')) => {
@@ -448,6 +449,12 @@ fn door_violations(file: &str, source: &str) -> Vec<String> {
     violations
 }
 
+/// What a glob brings in, no other rule here can see.
+fn glob_violations(file: &str, source: &str) -> Vec<String> {
+    let globs = paths(file, source).into_iter().filter(|path| path.ends_with("::*"));
+    globs.map(|path| format!("{file} imports {path}")).collect()
+}
+
 fn unsafe_violations(file: &str, source: &str) -> Vec<String> {
     let has_unsafe = tokens(source).iter().any(|token| token.is_name("unsafe"));
     if has_unsafe && file != UNSAFE_FILE { vec![format!("{file} has unsafe code")] } else { Vec::new() }
@@ -524,20 +531,14 @@ fn codes_of_readme(readme: &str) -> BTreeSet<u16> {
     cells.filter_map(|cell| cell.trim().trim_matches('`').parse().ok()).collect()
 }
 
-/// The numbers that can be exit codes: each behind `=>`, or alone between parentheses or braces.
+/// The numbers that an arm of a `match` gives.
 fn codes_of_outcome(source: &str) -> BTreeSet<u16> {
     let tokens = tokens_without_tests(source);
-    let mut codes = BTreeSet::new();
-    for window in tokens.windows(3) {
-        let [before, Token::Number(number), after] = window else { continue };
-        let stands_alone =
-            (before.is('>') || before.is('(') || before.is('{')) && [',', ')', '}'].iter().any(|sign| after.is(*sign));
-        let digits = number.trim_end_matches("u8").trim_end_matches("i32");
-        if let (true, Ok(code)) = (stands_alone, digits.parse()) {
-            codes.insert(code);
-        }
-    }
-    codes
+    let arms = tokens.windows(3).filter_map(|window| match window {
+        [equals, arrow, Token::Number(number)] if equals.is('=') && arrow.is('>') => number.parse().ok(),
+        _ => None,
+    });
+    arms.collect()
 }
 
 fn exit_code_violations(readme: &str, outcome: &str) -> Vec<String> {
@@ -646,6 +647,11 @@ fn every_file_knows_only_what_its_room_may_know() {
 #[test]
 fn every_door_is_one_file() {
     each_source(door_violations);
+}
+
+#[test]
+fn nothing_is_imported_by_a_glob() {
+    each_source(glob_violations);
 }
 
 #[test]
@@ -862,6 +868,13 @@ mod plants {
     }
 
     #[test]
+    fn a_glob_is_found() {
+        let violations = glob_violations("src/host/http.rs", "use std::{fmt, process::*};");
+        assert_eq!(violations, ["src/host/http.rs imports std::process::*"]);
+        assert!(glob_violations("src/a.rs", "#[cfg(test)] mod tests { use super::*; }").is_empty());
+    }
+
+    #[test]
     fn unsafe_code_elsewhere_is_found() {
         assert!(!unsafe_violations("src/host/process.rs", "fn a() { unsafe { b() } }").is_empty());
         assert!(unsafe_violations(UNSAFE_FILE, "fn a() { unsafe { b() } }").is_empty());
@@ -913,7 +926,9 @@ mod plants {
     fn exit_codes_that_differ_are_found() {
         let readme: String = EXIT_CODES.iter().map(|code| format!("| {code} | what it means |\n")).collect();
         let arms: String = EXIT_CODES.iter().map(|code| format!("Reason::A if b => {code},\n")).collect();
-        let outcome = format!("const LIMIT: usize = 4096;\nfn code() -> u8 {{ match a {{ {arms} }} }}");
+        let outcome = format!(
+            "const LIMIT: usize = 4096;\nfn cut() {{ text.min(5) }}\nfn code() -> u8 {{ match a {{ {arms} }} }}"
+        );
         assert_eq!(exit_code_violations(&readme, &outcome), Vec::<String>::new());
         assert_eq!(exit_code_violations(&readme.replace("| 78 |", "| 79 |"), &outcome).len(), 2);
         assert_eq!(exit_code_violations(&readme, &outcome.replace("78", "64")).len(), 2);
