@@ -597,6 +597,19 @@ fn a_command_that_takes_too_long_is_ended() {
 }
 
 #[test]
+fn a_call_may_ask_for_less_time() {
+    let ended = calling(with_shell(), [("shell", json!({"command": "echo started; sleep 300", "timeout_seconds": 1}))]);
+    ended.tool_result_has(1, "started").check(ended.duration < SOON, "it was not ended");
+}
+
+#[test]
+fn a_call_can_not_ask_for_more_time_than_its_entry_gives() {
+    let runtime = Runtime::new().tools(json!([{"name": "shell", "config": {"timeout_seconds": 1}}]));
+    let ended = calling(runtime, [("shell", json!({"command": "sleep 300", "timeout_seconds": 300}))]);
+    ended.check(ended.duration < SOON, "it was not ended");
+}
+
+#[test]
 fn a_command_that_ignores_the_signal_is_ended() {
     let runtime = Runtime::new().tools(json!([{"name": "shell", "config": {"timeout_seconds": 1}}]));
     let ended = calling(runtime, [("shell", json!({"command": "trap '' TERM; while :; do sleep 1; done"}))]);
