@@ -109,6 +109,8 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// Names behind a door that are free all the same, where they are free.
 const FREE: &[(&str, &[&str])] = &[
+    // Pure: it cuts a text into pieces.
+    ("std::env::split_paths", &["src/host/process.rs"]),
     ("std::env::args", &["src/main.rs"]),
     ("std::env::args_os", &["src/main.rs"]),
     ("std::process::ExitCode", &["src/main.rs", "src/outcome.rs"]),
@@ -287,30 +289,45 @@ fn paths(file: &str, source: &str) -> BTreeSet<String> {
     let tokens = tokens_without_tests(source);
     let mut written = Vec::new();
     let mut imported = BTreeMap::new();
+    // The module at each open brace.
+    let mut modules = vec![module_of(file)];
     let mut index = 0;
     while index < tokens.len() {
-        if tokens[index].is_name("use") {
-            let mut trees = Vec::new();
-            index = use_tree(&tokens, index + 1, &[], &mut trees);
-            for (path, name) in trees {
-                imported.insert(name, from_root(file, &path));
+        let module = modules.last().cloned().unwrap_or_default();
+        match &tokens[index..] {
+            [token, ..] if token.is_name("use") => {
+                let mut trees = Vec::new();
+                index = use_tree(&tokens, index + 1, &[], &mut trees);
+                for (path, name) in trees {
+                    imported.insert(name, from_root(&module, &path));
+                }
             }
-        } else if let Token::Name(_) = &tokens[index] {
-            let mut path = Vec::new();
-            index = one_path(&tokens, index, &mut path);
-            written.push(path);
-        } else {
-            index += 1;
+            [token, Token::Name(name), brace, ..] if token.is_name("mod") && brace.is('{') => {
+                modules.push(format!("{module}::{name}"));
+                index += 3;
+            }
+            [Token::Name(_), ..] => {
+                let mut path = Vec::new();
+                index = one_path(&tokens, index, &mut path);
+                written.push((module, path));
+            }
+            [token, ..] => {
+                if token.is('{') {
+                    modules.push(module);
+                } else if token.is('}') {
+                    modules.pop();
+                }
+                index += 1;
+            }
+            [] => {}
         }
     }
     let mut paths: BTreeSet<String> = imported.values().cloned().collect();
-    for path in written {
-        match imported.get(&path[0]) {
-            Some(origin) if path.len() > 1 => paths.insert(format!("{origin}::{}", path[1..].join("::"))),
-            Some(_) => false,
-            None if path.len() > 1 => paths.insert(from_root(file, &path)),
-            None => false,
-        };
+    for (module, path) in written.into_iter().filter(|(_, path)| path.len() > 1) {
+        paths.insert(match imported.get(&path[0]) {
+            Some(origin) => format!("{origin}::{}", path[1..].join("::")),
+            None => from_root(&module, &path),
+        });
     }
     paths
 }
@@ -373,9 +390,9 @@ fn use_tree(tokens: &[Token], start: usize, prefix: &[String], trees: &mut Vec<(
     }
 }
 
-/// The path with `self` and `super` resolved.
-fn from_root(file: &str, path: &[String]) -> String {
-    let mut root: Vec<String> = module_of(file).split("::").map(str::to_owned).collect();
+/// The path, named in this module, with `self` and `super` resolved.
+fn from_root(module: &str, path: &[String]) -> String {
+    let mut root: Vec<&str> = module.split("::").collect();
     let mut rest = path;
     while let Some(first) = rest.first() {
         match first.as_str() {
@@ -389,7 +406,7 @@ fn from_root(file: &str, path: &[String]) -> String {
     }
     match rest.len() == path.len() {
         true => path.join("::"),
-        false => root.into_iter().chain(rest.iter().cloned()).collect::<Vec<_>>().join("::"),
+        false => root.into_iter().chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join("::"),
     }
 }
 
@@ -769,6 +786,13 @@ mod plants {
             "std::process::Command",
             "std::process::Command::new",
         ];
+        assert_eq!(paths("src/host/x.rs", source), strings(&expected));
+    }
+
+    #[test]
+    fn a_module_within_a_file_has_a_super_of_its_own() {
+        let source = "mod inner { use super::a; fn b() { if c { super::d() } super::e::f() } } fn g() { super::h() }";
+        let expected = ["crate::host::h", "crate::host::x::a", "crate::host::x::d", "crate::host::x::e::f"];
         assert_eq!(paths("src/host/x.rs", source), strings(&expected));
     }
 
