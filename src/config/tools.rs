@@ -1,0 +1,245 @@
+//! `THOUGHTMESH_TOOLS`: which tools the agent may use, and within which limits.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::Environment;
+use super::read::{At, Reader, nearest, shown};
+
+const VARIABLE: &str = "THOUGHTMESH_TOOLS";
+const ACCEPTED: &str = "a JSON array of objects with `name`";
+const ENTRY_FIELDS: [&str; 5] = ["name", "config", "type", "url", "required"];
+
+/// Limit on one tool call, unless its entry says otherwise.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+/// Bytes of a result that the model is shown, unless the entry says otherwise.
+const OUTPUT_BYTES_DEFAULT: u64 = 32 * 1024;
+/// Below this a result would be only the note that it was cut.
+const OUTPUT_BYTES_MIN: u64 = 1024;
+
+/// A tool of ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Builtin {
+    /// The file tool of the entry's name.
+    File,
+    /// All file tools.
+    Filesystem,
+    Shell,
+}
+
+impl Builtin {
+    const NAMES: [(&'static str, Builtin); 8] = [
+        ("filesystem", Builtin::Filesystem),
+        ("read_file", Builtin::File),
+        ("write_file", Builtin::File),
+        ("edit_file", Builtin::File),
+        ("list_directory", Builtin::File),
+        ("find_files", Builtin::File),
+        ("search_text", Builtin::File),
+        ("shell", Builtin::Shell),
+    ];
+
+    /// Whether the tool starts processes, so that an environment and a timeout mean something to it.
+    fn runs_commands(self) -> bool {
+        self == Builtin::Shell
+    }
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolEntry {
+    /// As `THOUGHTMESH_TOOLS: [0]`, for messages.
+    pub place: String,
+    pub name: String,
+    pub builtin: Builtin,
+    /// `false`: when it cannot work here it is left out with a warning.
+    pub is_required: bool,
+    /// Limit on one call.
+    pub timeout: Duration,
+    /// Bytes of a result that the model is shown.
+    pub output_bytes_max: usize,
+    /// Variables handed on to the tool's processes.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Reads the variable; mistakes are left in the reader.
+pub fn read(reader: &mut Reader, environment: &Environment) -> Vec<ToolEntry> {
+    let at = At::root(VARIABLE);
+    let Some(text) = environment.text(reader, VARIABLE) else { return Vec::new() };
+    let Some(value) = reader.json(&at, &text, ACCEPTED) else { return Vec::new() };
+    let Some(array) = reader.array(&at, &value, ACCEPTED) else { return Vec::new() };
+    let mut entries: Vec<ToolEntry> = Vec::new();
+    for (index, value) in array.iter().enumerate() {
+        let at = at.index(index);
+        let Some(object) = reader.object(&at, value, "an object with `name`") else { continue };
+        let Some(entry) = read_entry(reader, environment, &at, object) else { continue };
+        if entries.iter().any(|other| other.name == entry.name) {
+            reader.error(&at.key("name"), "the same name as an earlier entry, accepted: each name once");
+        } else {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+fn read_entry(
+    reader: &mut Reader,
+    environment: &Environment,
+    at: &At,
+    object: &Map<String, Value>,
+) -> Option<ToolEntry> {
+    reader.ignore_unknown(at, object, &ENTRY_FIELDS);
+    let at_config = at.key("config");
+    let mut config = match object.get("config") {
+        None | Some(Value::Null) => Map::new(),
+        Some(config) => reader.object(&at_config, config, "an object")?.clone(),
+    };
+    for (key, value) in &mut config {
+        expand(reader, environment, &at_config.key(key), value);
+    }
+    let config = &config;
+    let Some(name) = reader.text(at, object, "name") else {
+        if !matches!(object.get("name"), Some(Value::Number(_) | Value::Bool(_) | Value::Array(_) | Value::Object(_))) {
+            reader.error(&at.key("name"), "required and missing, accepted: a string");
+        }
+        return None;
+    };
+    let builtin = read_builtin(reader, at, object, config, &name)?;
+    let mut fields = vec!["required", "output_bytes_max"];
+    if builtin.runs_commands() {
+        fields.extend(["timeout_seconds", "env"]);
+    }
+    reader.refuse_unknown(&at_config, config, &fields);
+    let is_required = reader.boolean(at, object, "required").or_else(|| reader.boolean(&at_config, config, "required"));
+    let timeout = reader.whole_number(&at_config, config, "timeout_seconds", 1);
+    let output_bytes_max = reader.whole_number(&at_config, config, "output_bytes_max", OUTPUT_BYTES_MIN);
+    Some(ToolEntry {
+        place: format!("{VARIABLE}: {}", at.path),
+        name,
+        builtin,
+        is_required: is_required.unwrap_or(true),
+        timeout: timeout.map_or(TIMEOUT_DEFAULT, Duration::from_secs),
+        output_bytes_max: usize::try_from(output_bytes_max.unwrap_or(OUTPUT_BYTES_DEFAULT)).unwrap_or(usize::MAX),
+        environment: handed_on(reader, environment, &at_config, config),
+    })
+}
+
+/// Replaces `${NAME}` in every string by the variable's value.
+fn expand(reader: &mut Reader, environment: &Environment, at: &At, value: &mut Value) {
+    match value {
+        Value::String(text) => *text = expanded(reader, environment, at, text),
+        Value::Array(values) => {
+            values
+                .iter_mut()
+                .enumerate()
+                .for_each(|(index, value)| expand(reader, environment, &at.index(index), value));
+        }
+        Value::Object(fields) => {
+            fields.iter_mut().for_each(|(key, value)| expand(reader, environment, &at.key(key), value));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn expanded(reader: &mut Reader, environment: &Environment, at: &At, text: &str) -> String {
+    let mut whole = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let name = after.split_once('}').filter(|(name, _)| is_variable_name(name));
+        whole.push_str(before);
+        let Some((name, tail)) = name else {
+            whole.push_str("${");
+            rest = after;
+            continue;
+        };
+        match environment.lossy(name) {
+            Some(value) => whole.push_str(&value),
+            None => reader.error(at, format!("${{{name}}} is not set, accepted: the name of a variable that is")),
+        }
+        rest = tail;
+    }
+    whole + rest
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// What the entry is. Servers and commands are recognized before names, so that they are refused for what they are.
+fn read_builtin(
+    reader: &mut Reader,
+    at: &At,
+    object: &Map<String, Value>,
+    config: &Map<String, Value>,
+    name: &str,
+) -> Option<Builtin> {
+    let names: Vec<&str> = Builtin::NAMES.iter().map(|(name, _)| *name).collect();
+    let accepted = names.join(", ");
+    match reader.text(at, object, "type").as_deref() {
+        None => {}
+        Some("mcp") => {
+            reader.error(
+                &at.key("type"),
+                format!("this version has no MCP servers, accepted: the built-in tools {accepted}"),
+            );
+            return None;
+        }
+        Some(_) => {
+            reader.error(&at.key("type"), "not a type of tool, accepted: no type, for a built-in tool");
+            return None;
+        }
+    }
+    if config.contains_key("command") {
+        reader.error(
+            &at.key("config.command"),
+            format!("this version has no commands of the user's, accepted: the built-in tools {accepted}"),
+        );
+        return None;
+    }
+    let found = Builtin::NAMES.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin);
+    if found.is_none() {
+        let near =
+            nearest(name, names.iter().copied()).map(|near| format!(", did you mean `{near}`")).unwrap_or_default();
+        reader.error(&at.key("name"), format!("not a built-in tool{near}; accepted: {accepted}"));
+    }
+    found
+}
+
+/// `config.env`: what the tool's processes get. A list of names of variables, or an object of names and values.
+pub fn handed_on(
+    reader: &mut Reader,
+    environment: &Environment,
+    at: &At,
+    config: &Map<String, Value>,
+) -> Vec<(OsString, OsString)> {
+    if let Some(Value::Object(object)) = config.get("env") {
+        return given(reader, &at.key("env"), object);
+    }
+    let names = reader.texts(at, config, "env").unwrap_or_default();
+    let at = at.key("env");
+    let mut pairs = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match environment.raw(name) {
+            _ if name.starts_with("THOUGHTMESH_") => {
+                reader.error(&at.index(index), "a variable of the runtime's own, accepted: any other");
+            }
+            Some(value) => pairs.push((OsString::from(name), value.clone())),
+            None => reader.error(&at.index(index), "this variable is not set, accepted: the name of one that is"),
+        }
+    }
+    pairs
+}
+
+fn given(reader: &mut Reader, at: &At, object: &Map<String, Value>) -> Vec<(OsString, OsString)> {
+    let mut pairs = Vec::new();
+    for (name, value) in object {
+        match value.as_str() {
+            Some(value) if is_variable_name(name) => pairs.push((OsString::from(name), OsString::from(value))),
+            _ => reader.error(&at.key(&shown(name)), "not accepted, accepted: the name of a variable with a string"),
+        }
+    }
+    pairs
+}

@@ -1,0 +1,167 @@
+//! Secrets: values that reach a provider or a tool and nobody else.
+//!
+//! [`Secret`] is one such value; printing it prints nothing of it. [`Secrets`] knows all of them and takes them out of text
+//! that leaves: to the model, the log, the termination message. It matches exact values, also as base64 or percent-encoded,
+//! because that is how tools and error pages give them back. It refuses to guess: what is secret, `config` decides.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A secret shorter than this is not masked: it would also be found where nobody wrote it. `config` warns about it.
+pub const SECRET_BYTES_MIN: usize = 6;
+
+/// One secret value. Its `Debug` prints nothing of it.
+#[derive(Clone, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Secret {
+        Secret(value.into())
+    }
+
+    /// The value itself, for the one place that hands it over.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
+    }
+}
+
+/// All secrets of the run.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// What to look for and what to write instead, the longest first, so that no part of a longer one is left over.
+    needles: Vec<(Secret, String)>,
+}
+
+impl Secrets {
+    /// Adds a secret under the name that stands in its place. Values shorter than [`SECRET_BYTES_MIN`] are left alone.
+    pub fn add(&mut self, name: &str, value: &str) {
+        let value = value.trim();
+        if value.len() < SECRET_BYTES_MIN {
+            return;
+        }
+        let mask = format!("[secret {name}]");
+        let mut forms =
+            vec![value.to_owned(), json_escaped(value), percent_encoded(value, true), percent_encoded(value, false)];
+        forms.extend(base64_cores(value.as_bytes()));
+        for form in forms {
+            if form.len() >= SECRET_BYTES_MIN && !self.needles.iter().any(|(needle, _)| needle.0 == form) {
+                self.needles.push((Secret(form), mask.clone()));
+            }
+        }
+        self.needles.sort_by_key(|(needle, _)| std::cmp::Reverse(needle.0.len()));
+    }
+
+    /// The text with every secret replaced by its name.
+    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut masked = Cow::Borrowed(text);
+        for (needle, mask) in &self.needles {
+            if masked.contains(needle.reveal()) {
+                masked = Cow::Owned(masked.replace(needle.reveal(), mask));
+            }
+        }
+        masked
+    }
+}
+
+/// As in a JSON string, without the quotes.
+fn json_escaped(value: &str) -> String {
+    let quoted = serde_json::Value::String(value.to_owned()).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// RFC 3986, section 2.1: everything but unreserved characters. Both cases of the hexadecimal digits are in use.
+fn percent_encoded(value: &str, is_upper: bool) -> String {
+    value.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+            _ if is_upper => text.push_str(&format!("%{byte:02X}")),
+            _ => text.push_str(&format!("%{byte:02x}")),
+        }
+        text
+    })
+}
+
+/// The base64 characters that the value determines alone, for each of the three places where it can begin in a group of
+/// three bytes, in the standard and the URL alphabet. The characters at both ends mix with the neighbors and are left out.
+fn base64_cores(value: &[u8]) -> Vec<String> {
+    const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut cores = Vec::new();
+    for shift in 0..3_usize {
+        let bits = |index: usize| -> u8 {
+            // Bit `index` of the stream whose first `shift` bytes are unknown.
+            let byte = value.get(index / 8 - shift).copied().unwrap_or(0);
+            byte >> (7 - index % 8) & 1
+        };
+        let first = (shift * 8).div_ceil(6);
+        let end = (shift + value.len()) * 8 / 6;
+        let core: String = (first..end)
+            .map(|group| {
+                let sextet = (0..6).fold(0, |sextet, bit| sextet << 1 | bits(group * 6 + bit));
+                char::from(STANDARD[usize::from(sextet)])
+            })
+            .collect();
+        let url_core = core.replace('+', "-").replace('/', "_");
+        if url_core != core {
+            cores.push(url_core);
+        }
+        cores.push(core);
+    }
+    cores
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> Secrets {
+        let mut secrets = Secrets::default();
+        secrets.add("KEY", "s3cr3t/v+lue?");
+        secrets
+    }
+
+    #[test]
+    fn masks_plain_values() {
+        assert_eq!(secrets().mask("a s3cr3t/v+lue? b"), "a [secret KEY] b");
+    }
+
+    #[test]
+    fn masks_percent_encoded_values() {
+        assert_eq!(secrets().mask("?k=s3cr3t%2Fv%2Blue%3F&x"), "?k=[secret KEY]&x");
+    }
+
+    #[test]
+    fn masks_base64_at_every_alignment() {
+        // base64 of "s3cr3t/v+lue?", "xs3cr3t/v+lue?y" and "xxs3cr3t/v+lue?yz", made with coreutils' base64.
+        for text in ["czNjcjN0L3YrbHVlPw==", "eHMzY3IzdC92K2x1ZT95", "eHhzM2NyM3QvditsdWU/eXo="] {
+            let masked = secrets().mask(text).into_owned();
+            assert!(masked.contains("[secret KEY]"), "{text} became {masked}");
+        }
+    }
+
+    #[test]
+    fn masks_the_longer_of_two_secrets_first() {
+        let mut secrets = Secrets::default();
+        secrets.add("SHORT", "abcdef");
+        secrets.add("LONG", "abcdefghi");
+        assert_eq!(secrets.mask("abcdefghi abcdef"), "[secret LONG] [secret SHORT]");
+    }
+
+    #[test]
+    fn leaves_short_values_alone() {
+        let mut secrets = Secrets::default();
+        secrets.add("PIN", "12345");
+        assert_eq!(secrets.mask("12345"), "12345");
+    }
+
+    #[test]
+    fn debug_prints_nothing_of_the_value() {
+        assert!(!format!("{:?}", secrets()).contains("s3cr3t"));
+    }
+}
