@@ -1,0 +1,268 @@
+//! Other people's formats. Pure: values in, values out; no I/O, no clock, and no knowledge of where a format is spoken.
+//!
+//! Each file offers the same three functions, `encode`, `decode` and `explain`; here is one match for each of them. The files
+//! share nothing with each other, because providers drift apart.
+
+mod openai;
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::conversation::{Conversation, ToolSpec, Turn};
+
+/// Which JSON a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WireFormat {
+    /// OpenAI Chat Completions and everything that is compatible with it.
+    OpenAi,
+}
+
+/// What goes into a request besides the conversation and the tools.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(default))]
+pub struct Options {
+    /// The provider's name of the model.
+    pub model: String,
+    /// Further parameters under the provider's names, sent as they are.
+    pub parameters: Map<String, Value>,
+}
+
+/// What a provider said when it did not answer.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub struct ApiFault {
+    pub kind: FaultKind,
+    /// The provider's words, at most [`MESSAGE_CHARS_MAX`] characters.
+    pub message: String,
+    /// The parameter that it refuses, where it names one apart from the message.
+    pub parameter: Option<String>,
+}
+
+/// What follows from an [`ApiFault`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "snake_case"))]
+pub enum FaultKind {
+    /// Too many requests for now.
+    RateLimited,
+    /// The server cannot answer now; asking again may help.
+    Unavailable,
+    /// The key is missing or refused.
+    Unauthorized,
+    /// The model or the URL is unknown.
+    NotFound,
+    /// Nothing is left to spend; asking again does not help.
+    QuotaExhausted,
+    /// The conversation does not fit the model.
+    ContextTooLong,
+    /// The prompt was refused by a filter.
+    Refused,
+    /// Anything else in the request; asking again does not help.
+    BadRequest,
+}
+
+/// Characters of a provider's words that are kept.
+pub const MESSAGE_CHARS_MAX: usize = 500;
+
+/// Why a body that came under a good status is no turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecodeError {
+    /// It is not what the format promises.
+    Unreadable {
+        /// Where, as `choices[0].message`; empty for the whole body.
+        path: String,
+        expected: &'static str,
+        /// The beginning of what was there.
+        excerpt: String,
+    },
+    /// It is an error of the provider's, under the wrong status.
+    Answered(ApiFault),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::Unreadable { path, expected, excerpt } => {
+                let place = if path.is_empty() { "the answer" } else { path };
+                write!(formatter, "{place}: expected {expected}, found: {excerpt}")
+            }
+            DecodeError::Answered(fault) => write!(formatter, "an error under a good status: {}", fault.message),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl WireFormat {
+    /// The body of a request: JSON, its beginning the same from turn to turn.
+    pub fn encode(self, conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+        match self {
+            WireFormat::OpenAi => openai::encode(conversation, tools, options),
+        }
+    }
+
+    /// The turn in the body of an answer. Where the provider counted no tokens, `usage.is_estimate` is set and its numbers
+    /// are 0.
+    pub fn decode(self, body: &[u8]) -> Result<Turn, DecodeError> {
+        match self {
+            WireFormat::OpenAi => openai::decode(body),
+        }
+    }
+
+    /// What a status other than 2xx and its body mean.
+    pub fn explain(self, status: u16, body: &[u8]) -> ApiFault {
+        match self {
+            WireFormat::OpenAi => openai::explain(status, body),
+        }
+    }
+}
+
+/// The first characters of a text, on one line, with a mark where it was cut. For messages that a person reads.
+pub fn excerpt(text: &str, chars_max: usize) -> String {
+    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect();
+    if text.chars().nth(chars_max).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// A body as JSON. Half of a surrogate pair, which models make when they are cut in the middle of an emoji, is no JSON text
+/// for serde_json; it becomes U+FFFD, as do bytes that are not UTF-8.
+pub fn parse_json(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().or_else(|| {
+        let text = String::from_utf8_lossy(body);
+        serde_json::from_str(&without_lone_surrogates(&text)).ok()
+    })
+}
+
+fn without_lone_surrogates(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find('\\') {
+        let (before, escape) = rest.split_at(place);
+        whole.push_str(before);
+        let unit = |text: &str| text.strip_prefix("\\u").and_then(|text| u16::from_str_radix(text.get(..4)?, 16).ok());
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                whole.push_str("\\ufffd");
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            // A backslash and what it escapes, so that an escaped backslash does not begin another escape.
+            _ => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (kept, after) = escape.split_at(length);
+        whole.push_str(kept);
+        rest = after;
+    }
+    whole.push_str(rest);
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    /// A case's input: what is said, what is offered, and the options.
+    #[derive(serde::Deserialize)]
+    struct Input {
+        #[serde(flatten)]
+        conversation: Conversation,
+        #[serde(default)]
+        tools: Vec<ToolSpec>,
+        #[serde(default)]
+        options: Options,
+    }
+
+    fn format_of(folder: &str) -> WireFormat {
+        match folder {
+            "openai" => WireFormat::OpenAi,
+            other => panic!("tests/golden/{other} belongs to no format"),
+        }
+    }
+
+    fn outcome_of_decode(format: WireFormat, body: &[u8]) -> Value {
+        match format.decode(body) {
+            Ok(turn) => serde_json::to_value(turn).unwrap(),
+            Err(DecodeError::Answered(fault)) => json!({"fault": fault}),
+            Err(unreadable) => json!({"unreadable": unreadable.to_string()}),
+        }
+    }
+
+    fn check_case(format: WireFormat, case: &Path) {
+        let read = |name: &str| fs::read(case.join(name)).ok();
+        if let Some(input) = read("conversation.json") {
+            let input: Input = serde_json::from_slice(&input).unwrap();
+            let body = format.encode(&input.conversation, &input.tools, &input.options);
+            let request: Value = serde_json::from_slice(&body).unwrap();
+            testing::compare_golden(&case.join("request.json"), &request);
+        }
+        if let Some(body) = read("response.json") {
+            testing::compare_golden(&case.join("turn.json"), &outcome_of_decode(format, &body));
+        }
+        if let Some(error) = read("error.json") {
+            let error: Value = serde_json::from_slice(&error).unwrap();
+            let status = u16::try_from(error["status"].as_u64().unwrap()).unwrap();
+            let body = error["body"].as_str().map_or_else(|| error["body"].to_string(), str::to_owned);
+            let fault = format.explain(status, body.as_bytes());
+            testing::compare_golden(&case.join("fault.json"), &serde_json::to_value(fault).unwrap());
+        }
+    }
+
+    #[test]
+    fn golden_files_agree() {
+        for (format, case) in testing::golden_cases() {
+            check_case(format_of(&format), &case);
+        }
+    }
+
+    #[test]
+    fn mutated_answers_never_panic() {
+        let bodies: Vec<(WireFormat, Vec<u8>)> = testing::golden_cases()
+            .into_iter()
+            .filter_map(|(format, case)| Some((format_of(&format), fs::read(case.join("response.json")).ok()?)))
+            .collect();
+        testing::check_property(2000, |random| {
+            let (format, body) = &bodies[random.below(bodies.len())];
+            let mut body = body.clone();
+            for _ in 0..=random.below(4) {
+                let place = random.below(body.len());
+                match random.below(3) {
+                    0 => body.truncate(place.max(1)),
+                    1 => body[place] = u8::try_from(random.below(256)).unwrap(),
+                    _ => drop(body.remove(place)),
+                }
+                if body.is_empty() {
+                    body.push(b'{');
+                }
+            }
+            let _ = format.decode(&body);
+            let _ = format.explain(400, &body);
+        });
+    }
+
+    #[test]
+    fn a_request_begins_with_the_one_before() {
+        use crate::conversation::{Message, Part, ToolCall, ToolResult};
+        let tools =
+            [ToolSpec { name: "t".to_owned(), description: "d".to_owned(), parameters: json!({"type": "object"}) }];
+        let options = Options { model: "m".to_owned(), ..Options::default() };
+        let mut conversation =
+            Conversation { system: "s".to_owned(), messages: vec![Message::User { text: "objective".to_owned() }] };
+        let first = WireFormat::OpenAi.encode(&conversation, &tools, &options);
+        let call = ToolCall { id: "1".to_owned(), name: "t".to_owned(), arguments: json!("{\"b\": 1, \"a\": 2}") };
+        conversation.messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] });
+        let result = ToolResult { call_id: "1".to_owned(), text: "r".to_owned(), is_error: false };
+        conversation.messages.push(Message::ToolResult(result));
+        let second = WireFormat::OpenAi.encode(&conversation, &tools, &options);
+        // All but the brackets that close the first.
+        assert!(second.starts_with(&first[..first.len() - 2]));
+    }
+}
