@@ -1,10 +1,249 @@
-//! thoughtmesh-runtime.
+//! thoughtmesh-runtime: runs one AI agent as a Kubernetes Job and leaves with an exit code that can be believed.
+//!
+//! ```text
+//!  env vars ──▶ Config ──▶ Agent ─────────────────────────────▶ Outcome ──▶ exit code
+//!               config/      │  agent.rs                  ▲      outcome.rs  + termination message
+//!                            ▼                            │                  + last line of stdout
+//!                     ┌─ Conversation ◀── ToolResult ◀── Toolbox
+//!                     │  conversation.rs                  ▲ tools/
+//!                     ▼                                   │
+//!        wire: encode → request body           decide(&Turn) → Next    (pure, in agent.rs)
+//!                     ▼                                   ▲
+//!        host/http.rs → response bytes ── wire: decode ─▶ Turn
+//! ```
+//!
+//! The house:
+//!
+//! ```text
+//! src/
+//! ├── main.rs              the front door: the whole line on one screen, and this map
+//! ├── agent.rs             the loop: ask, record, decide, act; the one module that knows every room
+//! ├── outcome.rs           how an agent ends → exit code, termination message. Pure
+//! ├── conversation.rs      the nouns: Conversation, Message, ToolCall, ToolResult, Turn, Record
+//! ├── prompt.rs            all words of ours that the model reads. Pure
+//! ├── verify.rs            are the key results met? checks by command
+//! ├── secret.rs            what must not leave, and how it is masked. Pure
+//! ├── testing.rs           for tests only: the random generator, the golden files
+//! ├── config/              ENVIRONMENT → Config, all mistakes in one go
+//! │   ├── mod.rs           the whole; the only reader of the environment
+//! │   ├── model.rs         which model, where, with which key
+//! │   ├── tools.rs         which tools, within which limits
+//! │   ├── context.rs       what the model is told of all other variables, and what is a secret
+//! │   └── read.rs          JSON that a person wrote
+//! ├── wire/                OTHER PEOPLE'S FORMATS. Pure: values in, values out
+//! │   ├── mod.rs           WireFormat: one match each for encode, decode, explain
+//! │   └── openai.rs        Chat Completions
+//! ├── model/               ONE QUESTION TO A LANGUAGE MODEL, MADE DEPENDABLE
+//! │   ├── mod.rs           Model::ask: encode → post → decode, with retries
+//! │   ├── endpoint.rs      provider → URL, headers, parameters. Pure
+//! │   ├── retry.rs         fault and attempt → wait this long, or give up. Pure
+//! │   └── replay.rs        answers from a file instead of a provider
+//! ├── tools/               WHAT THE MODEL MAY DO
+//! │   ├── mod.rs           Toolbox: the list the model sees, and the one match that runs a call
+//! │   ├── files.rs         read, write, edit and list inside the workspace
+//! │   ├── search.rs        find files by name and text in them
+//! │   ├── shell.rs         a command line that the model wrote
+//! │   ├── finish.rs        the model says it is done, and how each key result stands
+//! │   ├── schema.rs        do the arguments fit the tool's schema? Pure
+//! │   ├── walk.rs          every file beneath a directory, bounded
+//! │   ├── glob.rs          patterns of file names. Pure
+//! │   └── excerpt.rs       text cut honestly. Pure
+//! └── host/                THE MACHINE. The only doors to the outside
+//!     ├── mod.rs           Deadline: the limit that a blocking call is given
+//!     ├── http.rs          the only user of ureq
+//!     ├── process.rs       the only spawner
+//!     ├── workspace.rs     files that a model names, confined by the kernel
+//!     ├── sys.rs           the only unsafe code
+//!     └── log.rs           env_logger set up once; one line an event
+//! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agent;
+mod config;
 mod conversation;
 mod host;
+mod model;
+mod outcome;
+mod prompt;
+mod secret;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod verify;
+mod wire;
 
-fn main() {}
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use log::{error, info, warn};
+
+use crate::agent::Agent;
+use crate::config::{Config, ConfigError, Environment, LogFormat, Reading, Reporting};
+use crate::model::Model;
+use crate::outcome::{Fatal, Outcome, Reason};
+use crate::secret::Secrets;
+use crate::tools::Toolbox;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => execute(Mode::Run),
+        ["--check"] => execute(Mode::Check),
+        ["--help" | "-h"] => print(&help()),
+        ["--version" | "-V"] => print(concat!("thoughtmesh-runtime ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => execute(Mode::BadArguments),
+    }
+}
+
+/// What the process was started for.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Run,
+    Check,
+    BadArguments,
+}
+
+/// Environment in, verdict out.
+fn execute(mode: Mode) -> ExitCode {
+    let Ok(reading) = catch_unwind(|| config::read(&Environment::of_process())) else {
+        return report(&Outcome::of_defect("a defect in reading the configuration"), &Reporting::default());
+    };
+    let Reading { reporting, config, warnings } = reading;
+    let secrets = config.as_ref().map(|config| config.secrets.clone()).unwrap_or_default();
+    start_log(&reporting, secrets);
+    for warning in warnings {
+        warn!("config: {warning}");
+    }
+    let ended = guarded(|| match mode {
+        Mode::Run => Ended::With(run(config)),
+        Mode::Check => check(config),
+        Mode::BadArguments => Ended::With(Outcome::of_fatal(&Fatal::Config(vec![ConfigError {
+            variable: "arguments".to_owned(),
+            path: String::new(),
+            what: "not known, accepted: none, --check, --version, --help".to_owned(),
+        }]))),
+    });
+    match ended {
+        Ended::With(outcome) => report(&outcome, &reporting),
+        Ended::Checked(description) => print(&description),
+    }
+}
+
+/// What there is to say at the end.
+enum Ended {
+    With(Outcome),
+    /// Of `--check`, when nothing is wrong.
+    Checked(String),
+}
+
+/// Runs it. A panic is an outcome too, so that the message is written in any case.
+fn guarded(work: impl FnOnce() -> Ended) -> Ended {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        host::sys::kill_watched_groups();
+        Ended::With(Outcome::of_defect("a defect in the runtime ended the run; the log says where"))
+    })
+}
+
+fn run(config: Result<Config, Vec<ConfigError>>) -> Outcome {
+    prepare(config).map_or_else(|fatal| Outcome::of_fatal(&fatal), Agent::run)
+}
+
+fn check(config: Result<Config, Vec<ConfigError>>) -> Ended {
+    match prepare(config) {
+        Ok(agent) => Ended::Checked(agent.describe()),
+        Err(fatal) => Ended::With(Outcome::of_fatal(&fatal)),
+    }
+}
+
+/// Everything that can be found wrong before the first model call.
+fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Agent, Fatal> {
+    let config = config?;
+    verify::probe(&config)?;
+    let toolbox = Toolbox::open(&config)?;
+    let model = Model::new(&config.model)?;
+    info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
+    Ok(Agent::new(config, model, toolbox))
+}
+
+fn start_log(reporting: &Reporting, secrets: Secrets) {
+    let form = match reporting.log_format {
+        LogFormat::Text => host::log::Form::Text,
+        LogFormat::Json => host::log::Form::Json,
+    };
+    host::log::start(form, reporting.log_filter.as_deref(), move |text| secrets.mask(text).into_owned());
+    std::panic::set_hook(Box::new(|panic| {
+        // Where, and not with what: a panic's message can hold a value.
+        let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        error!("runtime: a defect{place}; please report it");
+    }));
+}
+
+/// Termination message, last line of stdout, last line of the log, exit code.
+fn report(outcome: &Outcome, reporting: &Reporting) -> ExitCode {
+    match outcome.reason {
+        Reason::Finished => info!("outcome: achieved"),
+        reason => {
+            outcome.result.lines().for_each(|line| error!("{line}"));
+            error!("outcome: not achieved, {}", reason.word());
+        }
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .create(reporting.is_termination_log_chosen)
+        .open(&reporting.termination_log);
+    let written = file.and_then(|mut file| file.write_all(outcome.to_termination_message().as_bytes()));
+    match written {
+        Err(error) if reporting.is_termination_log_chosen || error.kind() != io::ErrorKind::NotFound => {
+            let path = reporting.termination_log.display();
+            warn!("THOUGHTMESH_TERMINATION_LOG: {path}: the termination message cannot be written ({error})");
+        }
+        _ => {}
+    }
+    let line = format!("{}\n", outcome.to_json());
+    if let Err(error) = host::log::write_patiently(&mut io::stdout(), line.as_bytes()) {
+        warn!("stdout: the result cannot be written ({error})");
+    }
+    ExitCode::from(outcome.exit_code(reporting.exit_codes))
+}
+
+/// Answers `--help` and its like. That nobody reads it is no failure.
+fn print(text: &str) -> ExitCode {
+    let _ = host::log::write_patiently(&mut io::stdout(), text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn help() -> String {
+    let mut text = concat!(
+        "thoughtmesh-runtime ",
+        env!("CARGO_PKG_VERSION"),
+        ": runs one AI agent and exits 0 only when its objective is achieved.\n\n",
+        "Without arguments it runs the agent that the environment describes.\n",
+        "  --check    reads everything and probes the tools, asks no model; says what would run\n",
+        "  --version  the version\n",
+        "  --help     this text\n\nEnvironment variables:\n"
+    )
+    .to_owned();
+    for (name, what) in config::VARIABLES {
+        text.push_str(&format!("  {name:28} {what}\n"));
+    }
+    text.push_str("  OPENAI_API_KEY, OPENAI_BASE_URL  the key and base URL of `openai` and `openai-compatible`\n");
+    text.push_str(
+        "\nEvery other variable is told to the model as context, of a secret only its name. README.md has it all.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_outcome() {
+        let Ended::With(outcome) = guarded(|| panic!("planted")) else { panic!("no outcome") };
+        assert_eq!(outcome.reason, Reason::InternalError);
+        assert_eq!(outcome.exit_code(config::ExitCodes::Detailed), 70);
+    }
+}

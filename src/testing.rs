@@ -77,3 +77,31 @@ impl Drop for TestDirectory {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// Every case under `tests/golden/<format>/<case>/`, sorted, with its format's name.
+pub fn golden_cases() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folders = |path: &Path| {
+        let mut paths: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.is_dir());
+        paths.sort();
+        paths
+    };
+    let mut cases = Vec::new();
+    for format in folders(&root) {
+        let name = format.file_name().unwrap().to_str().unwrap().to_owned();
+        cases.extend(folders(&format).into_iter().map(|case| (name.clone(), case)));
+    }
+    assert!(!cases.is_empty(), "no golden files");
+    cases
+}
+
+/// Compares a value with the golden file, which is written anew when `UPDATE_GOLDEN` is set.
+pub fn compare_golden(file: &Path, actual: &serde_json::Value) {
+    let text = format!("{actual:#}\n");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(file, &text).unwrap();
+    }
+    let golden = fs::read_to_string(file).unwrap_or_default();
+    assert!(golden == text, "{} differs; got:\n{text}expected:\n{golden}", file.display());
+}

@@ -133,7 +133,9 @@ pub fn find_program(name: &OsStr, path: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(name)).filter(|file| is_executable(file));
     }
-    std::env::split_paths(path)
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|directory| Path::new(OsStr::from_bytes(directory)))
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
         .find(|file| is_executable(file))

@@ -47,11 +47,12 @@ mod of_this_architecture {
 pub const O_DIRECTORY: c_int = of_this_architecture::O_DIRECTORY;
 pub const O_NOFOLLOW: c_int = of_this_architecture::O_NOFOLLOW;
 
+#[cfg(test)]
 pub const EPERM: i32 = 1;
 pub const EAGAIN: i32 = 11;
-pub const EACCES: i32 = 13;
 pub const EXDEV: i32 = 18;
 pub const ENOTDIR: i32 = 20;
+#[cfg(test)]
 pub const ENOSYS: i32 = 38;
 pub const ELOOP: i32 = 40;
 
@@ -171,6 +172,14 @@ pub fn poll(entries: &mut [PollEntry<'_>], timeout: Duration) -> io::Result<()> 
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
         result => result,
     }
+}
+
+/// Whether the file takes bytes within `timeout`; `false` when it does not. A peer that is gone counts as writable: the
+/// write will say so.
+pub fn is_writable(file: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let mut entries = [PollEntry::new(file, POLLOUT)];
+    poll(&mut entries, timeout)?;
+    Ok(entries.iter().any(PollEntry::is_ready))
 }
 
 /// Sends `signal` to every process of the group that `leader` leads. No such group is not an error: it has ended.

@@ -127,11 +127,6 @@ impl Workspace {
         Ok(Workspace { root: OwnedFd::from(file), path, spellings, resolution: Resolution::NameByName })
     }
 
-    /// The root's absolute path, as configured.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Opens a regular file for reading. Never waits for a FIFO's other side and never opens a device.
     pub fn open_file(&self, path: &Path) -> Result<File, WorkspaceError> {
         let names = self.names(path)?;

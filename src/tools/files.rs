@@ -66,14 +66,6 @@ impl FileTool {
         }
     }
 
-    /// Whether it leaves everything as it was, so that it may simply be run again after a crash.
-    pub fn is_read_only(self) -> bool {
-        match self {
-            FileTool::Write | FileTool::Edit => false,
-            FileTool::Read | FileTool::List | FileTool::Find | FileTool::Search => true,
-        }
-    }
-
     /// The tool as the model sees it.
     pub fn spec(self) -> ToolSpec {
         let (description, required, properties) = match self {
@@ -371,7 +363,7 @@ fn edit_file(workspace: &Workspace, arguments: &Map<String, Value>) -> Result<St
     if first != last && !replaces_all {
         let (first, last) = (line_of(&content, first), line_of(&content, last));
         return Err(ToolError::Failed(format!(
-            "{}: old_text is there more than once, first in line {first} and last in line {last}, \
+            "{}: old_text is there more than once ({count} times counted from the start), first in line {first} and last in line {last}, \
              include more of the text around it or set replace_all",
             shown(path)
         )));
@@ -535,7 +527,6 @@ mod tests {
             }
         }
         assert_eq!(FileTool::from_name("shell"), None);
-        assert!(FileTool::Read.is_read_only() && !FileTool::Edit.is_read_only());
     }
 
     #[test]
@@ -667,7 +658,10 @@ mod tests {
     fn an_edit_of_several_places_needs_to_be_asked_for() {
         let fixture = Fixture::with("file", "a x\nb x\nc x\n");
         let error = fixture.error(FileTool::Edit, json!({"path": "file", "old_text": "x", "new_text": "y"}));
-        assert!(error.contains("more than once, first in line 1 and last in line 3"), "{error}");
+        assert!(
+            error.contains("more than once (3 times counted from the start), first in line 1 and last in line 3"),
+            "{error}"
+        );
         assert_eq!(fixture.content("file"), "a x\nb x\nc x\n");
         let arguments = json!({"path": "file", "old_text": "x", "new_text": "y", "replace_all": true});
         assert_eq!(fixture.ok(FileTool::Edit, arguments), "replaced 3 places in file, the first in line 1");
@@ -764,7 +758,7 @@ mod tests {
         for name in 0..200 {
             fixture.place.write(format!("many/{name}-{}", "n".repeat(100)), "x");
         }
-        for tool in FileTool::ALL.into_iter().filter(|tool| tool.is_read_only()) {
+        for tool in [FileTool::Read, FileTool::List, FileTool::Find, FileTool::Search] {
             for output_bytes_max in [0, 10, 300, 1_000, 5_000] {
                 for path in ["wide", "long", "latin", "many", "."] {
                     for pattern in ["x", "*", "line"] {

@@ -1,23 +1,40 @@
 //! What the model may do.
 //!
-//! Each tool's name, description, parameters and code stand together in one file. A tool cannot end the run: whatever goes
-//! wrong becomes a [`ToolError`], which the model reads as a tool result. Nothing here knows of models, the agent or the
-//! journal.
+//! [`Toolbox`] is the list that the model sees, and the one match that runs a call. Each tool's name, description, parameters
+//! and code stand together in one file. A tool cannot end the run: whatever goes wrong becomes a [`ToolError`], which the
+//! model reads as a tool result. Nothing here knows of models, the agent or the journal.
 
 pub mod excerpt;
-pub mod files;
-pub mod glob;
+mod files;
+pub mod finish;
+mod glob;
 pub mod schema;
-pub mod search;
-pub mod shell;
-pub mod walk;
+mod search;
+mod shell;
+mod walk;
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
+
+use log::warn;
+use serde_json::{Map, Value};
+
+use self::files::FileTool;
+use self::shell::{Shell, Surroundings};
+use crate::config::{Builtin, Config, ToolEntry};
+use crate::conversation::{ToolCall, ToolSpec};
+use crate::host::workspace::Workspace;
+
+/// How much of a name that does not exist is told back.
+const TOOL_NAME_BYTES_SHOWN: usize = 64;
 
 /// Why a tool call did not do what was asked. Its reader is the model: it says what was refused or failed, and what to try
 /// instead. It has no way of ending the run.
 #[derive(Debug, PartialEq)]
 pub enum ToolError {
+    /// There is no tool of that name.
+    Unknown(String),
     /// The arguments do not fit the tool's parameters.
     Arguments(String),
     /// The call was understood and is not allowed.
@@ -29,6 +46,7 @@ pub enum ToolError {
 impl fmt::Display for ToolError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ToolError::Unknown(what) => formatter.write_str(what),
             ToolError::Arguments(what) => write!(formatter, "bad arguments: {what}"),
             ToolError::Refused(what) => write!(formatter, "refused: {what}"),
             ToolError::Failed(what) => write!(formatter, "failed: {what}"),
@@ -37,3 +55,136 @@ impl fmt::Display for ToolError {
 }
 
 impl std::error::Error for ToolError {}
+
+/// The tools of this run.
+pub struct Toolbox {
+    /// What the model sees, `finish` first.
+    specs: Vec<ToolSpec>,
+    tools: Vec<Tool>,
+    workspace: Workspace,
+    workspace_path: PathBuf,
+    child_environment: Vec<(OsString, OsString)>,
+}
+
+struct Tool {
+    entry: ToolEntry,
+    code: Code,
+}
+
+enum Code {
+    File(FileTool),
+    Shell(Shell),
+}
+
+impl Toolbox {
+    /// Opens the workspace and probes every tool. Declared means required: a tool that cannot work here is an error, unless
+    /// its entry says otherwise; then it is left out with a warning. The error has one line for each such tool.
+    pub fn open(config: &Config) -> Result<Toolbox, Vec<String>> {
+        let workspace =
+            Workspace::open(&config.workspace).map_err(|error| vec![format!("THOUGHTMESH_WORKSPACE: {error}")])?;
+        let mut toolbox = Toolbox {
+            specs: vec![finish::spec(&config.key_results)],
+            tools: Vec::new(),
+            workspace,
+            workspace_path: config.workspace.clone(),
+            child_environment: config.child_environment.clone(),
+        };
+        let mut faults = Vec::new();
+        for entry in &config.tools {
+            match toolbox.add(entry) {
+                Ok(()) => {}
+                Err(what) if entry.is_required => faults.push(format!("{}: {}: {what}", entry.place, entry.name)),
+                Err(what) => warn!("tool {}: not offered: {what}", entry.name),
+            }
+        }
+        if faults.is_empty() { Ok(toolbox) } else { Err(faults) }
+    }
+
+    fn add(&mut self, entry: &ToolEntry) -> Result<(), String> {
+        for code in Code::of(entry, &self.child_environment)? {
+            let tool = Tool { entry: entry.clone(), code };
+            // A tool that `filesystem` has brought already is offered once.
+            if !self.tools.iter().any(|other| other.name() == tool.name()) {
+                self.specs.push(tool.spec());
+                self.tools.push(tool);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the model sees: the same from the first turn to the last.
+    pub fn specs(&self) -> &[ToolSpec] {
+        &self.specs
+    }
+
+    /// The names of the tools, on one line.
+    pub fn describe(&self) -> String {
+        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Runs a call. The arguments fit the tool's schema when its code sees them.
+    pub fn run(&self, call: &ToolCall) -> Result<String, ToolError> {
+        let tool = self.tools.iter().find(|tool| tool.name() == call.name);
+        let spec = self.specs.iter().find(|spec| spec.name == call.name);
+        let (Some(tool), Some(spec)) = (tool, spec) else {
+            let names = self.describe();
+            let name = excerpt::beginning(&call.name, TOOL_NAME_BYTES_SHOWN);
+            return Err(ToolError::Unknown(format!("there is no tool {name}; the tools are: {names}")));
+        };
+        let arguments = call.arguments_object().map_err(ToolError::Arguments)?;
+        let mistakes = schema::mistakes(&spec.parameters, &arguments);
+        if !mistakes.is_empty() {
+            return Err(ToolError::Arguments(mistakes.join("; ")));
+        }
+        self.run_checked(tool, &arguments)
+    }
+
+    fn run_checked(&self, tool: &Tool, arguments: &Map<String, Value>) -> Result<String, ToolError> {
+        match &tool.code {
+            Code::File(file_tool) => file_tool.run(&self.workspace, arguments, tool.entry.output_bytes_max),
+            Code::Shell(shell) => {
+                let surroundings = Surroundings {
+                    directory: self.workspace_path.clone(),
+                    environment: [&self.child_environment[..], &tool.entry.environment].concat(),
+                    timeout: tool.entry.timeout,
+                    output_bytes_max: tool.entry.output_bytes_max,
+                };
+                shell.run(arguments, &surroundings)
+            }
+        }
+    }
+}
+
+impl Code {
+    /// What an entry offers, if it can work here.
+    fn of(entry: &ToolEntry, environment: &[(OsString, OsString)]) -> Result<Vec<Code>, String> {
+        Ok(match entry.builtin {
+            Builtin::Filesystem => FileTool::ALL.map(Code::File).into(),
+            Builtin::File => {
+                let file_tool = FileTool::from_name(&entry.name).ok_or("not a file tool")?;
+                vec![Code::File(file_tool)]
+            }
+            Builtin::Shell => {
+                let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+                vec![Code::Shell(Shell::probe(path.unwrap_or_default())?)]
+            }
+        })
+    }
+}
+
+impl Tool {
+    fn name(&self) -> &str {
+        match &self.code {
+            Code::File(file_tool) => file_tool.name(),
+            Code::Shell(_) => shell::NAME,
+        }
+    }
+
+    fn spec(&self) -> ToolSpec {
+        match &self.code {
+            Code::File(file_tool) => file_tool.spec(),
+            Code::Shell(_) => Shell::spec(self.entry.timeout),
+        }
+    }
+}

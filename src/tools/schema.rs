@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::ToolError;
+use crate::config::read::nearest;
 
 /// More mistakes than this are not told; the first ones are enough to try again.
 pub const MISTAKES_MAX: usize = 8;
@@ -251,39 +252,6 @@ fn quoted(value: &Value) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-/// The one of `known` that `name` was probably meant to be: at most a third of its letters differ.
-pub fn nearest<'known>(name: &str, known: impl Iterator<Item = &'known str>) -> Option<&'known str> {
-    let name: Vec<char> = simplified(name);
-    known
-        .map(|candidate| (distance(&name, &simplified(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().div_ceil(3).min(name.len() / 2))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// `oldText`, `old-text` and `old_text` are the same word. Long names are not looked at to their end.
-fn simplified(name: &str) -> Vec<char> {
-    name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).take(QUOTED_CHARS_MAX).collect()
-}
-
-/// How many letters have to be added, removed or changed (Levenshtein).
-fn distance(left: &[char], right: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (above, left_letter) in left.iter().enumerate() {
-        let mut diagonal = above;
-        let mut before = above + 1;
-        let mut next_row = vec![before];
-        for (right_letter, over) in right.iter().zip(row.iter().skip(1)) {
-            let changed = diagonal + usize::from(left_letter != right_letter);
-            before = changed.min(over + 1).min(before + 1);
-            next_row.push(before);
-            diagonal = *over;
-        }
-        row = next_row;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,8 +21,6 @@ use crate::host::process::{self, Ended, Process};
 
 pub const NAME: &str = "shell";
 
-/// How long a command may take when its entry does not say.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// Room in a result for what is said about the command's end.
 const NOTES_BYTES_MAX: usize = 500;
 
@@ -249,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_in_the_description() {
-        let spec = Shell::spec(TIMEOUT_DEFAULT);
+        let spec = Shell::spec(Duration::from_secs(120));
         assert_eq!(spec.parameters["properties"]["timeout_seconds"]["maximum"], 120);
     }
 }
