@@ -183,7 +183,7 @@ fn the_provider_is_required() {
 
 #[test]
 fn an_unknown_provider_is_reported_with_the_known_ones() {
-    let known = ["provider", "openai", "anthropic", "ollama", "vertex", "azure-openai", "mistral", "openai-compatible"];
+    let known = ["provider", "openai", "openai-compatible", "replay"];
     model_error(json!({"provider": MARKER, "name": "m"}), &known);
 }
 
@@ -455,9 +455,9 @@ fn a_limit_that_can_not_be_is_named_by_its_path() {
 }
 
 #[test]
-fn a_limit_that_nobody_knows_is_a_warning() {
-    let ended = Runtime::new().limits(json!({"max_doors": 3})).plays([chat::achieved(0)]).run();
-    ended.exits(0).log_has("max_doors");
+fn a_limit_that_nobody_knows_is_reported_with_the_nearest_one() {
+    let limits = json!({"max_turn": 3});
+    sound().limits(limits).run().complains_about(&["THOUGHTMESH_LIMITS", "max_turn", "max_turns"]);
 }
 
 // The rest of our variables.

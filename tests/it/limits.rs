@@ -167,7 +167,8 @@ fn something_new_starts_the_count_again() {
 
 #[test]
 fn what_was_seen_earlier_in_the_run_is_not_new() {
-    let script = [new_call(1), new_call(2), new_call(1), new_call(2), new_call(1)];
+    let found = |name: &str| chat::tool_call("find_files", json!({"pattern": name}));
+    let script = [found("a*"), found("b*"), found("a*"), found("b*"), found("a*")];
     limited(json!({"max_stalled_turns": 3}), script).exits(1).reason("stalled").counts("turns", 5);
 }
 
@@ -181,10 +182,10 @@ fn a_call_that_fails_again_and_again_is_nothing_new() {
 fn the_order_of_arguments_is_nothing_new() {
     let call = |number: usize| {
         let arguments = match number % 2 {
-            0 => "{\"path\": \"b.txt\", \"content\": \"x\"}",
-            _ => "{\"content\":\"x\",\"path\":\"b.txt\"}",
+            0 => "{\"pattern\": \"*\", \"path\": \".\"}",
+            _ => "{\"path\":\".\",\"pattern\":\"*\"}",
         };
-        let call = chat::call(&format!("c{number}"), "write_file", json!(arguments));
+        let call = chat::call(&format!("c{number}"), "find_files", json!(arguments));
         chat::message(json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
     };
     limited(json!({"max_stalled_turns": 3}), (0..4).map(call)).reason("stalled").counts("turns", 4);

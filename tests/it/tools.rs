@@ -194,8 +194,9 @@ fn bytes_that_are_not_text_do_not_end_the_run() {
 fn was_cut(ended: &Ended, number: usize) {
     let result = ended.tool_result(number).to_lowercase();
     ended.check(result.len() < RESULT_BYTES_MAX, &format!("the result has {} bytes", result.len()));
-    let says_so =
-        ["cut", "omitted", "left out", "truncated", "not shown", " more "].iter().any(|word| result.contains(word));
+    let says_so = ["cut", "omitted", "left out", "truncated", "not shown", "are shown", "stopped", "follow", " more "]
+        .iter()
+        .any(|word| result.contains(word));
     ended.check(says_so, "the result does not say that it was cut");
 }
 
