@@ -108,7 +108,7 @@ impl Model {
     /// The model's answer to the conversation so far. Waits, and asks again, as long as that may help.
     pub fn ask(&mut self, conversation: &Conversation, tools: &[ToolSpec]) -> Result<Turn, ModelError> {
         match &mut self.source {
-            Source::Replay(replay) => replay.next_turn().ok_or_else(|| ModelError {
+            Source::Replay(replay) => replay.next_turn(conversation).ok_or_else(|| ModelError {
                 kind: ModelErrorKind::Unavailable,
                 message: format!("replay: the file holds {} turns, and the run needs more", replay.turns_total()),
             }),
