@@ -28,11 +28,13 @@
 //! │   ├── mod.rs           the whole; the only reader of the environment
 //! │   ├── model.rs         which model, where, with which key
 //! │   ├── tools.rs         which tools, within which limits
+//! │   ├── network.rs       proxies and private roots
 //! │   ├── context.rs       what the model is told of all other variables, and what is a secret
 //! │   └── read.rs          JSON that a person wrote
 //! ├── wire/                OTHER PEOPLE'S FORMATS. Pure: values in, values out
 //! │   ├── mod.rs           WireFormat: one match each for encode, decode, explain
-//! │   └── openai.rs        Chat Completions
+//! │   ├── openai.rs        Chat Completions
+//! │   └── sse.rs           event-stream framing: bytes → events
 //! ├── model/               ONE QUESTION TO A LANGUAGE MODEL, MADE DEPENDABLE
 //! │   ├── mod.rs           Model::ask: encode → post → decode, with retries
 //! │   ├── endpoint.rs      provider → URL, headers, parameters. Pure
@@ -81,6 +83,7 @@ use log::{error, info, warn};
 
 use crate::agent::Agent;
 use crate::config::{Config, ConfigError, Environment, LogFormat, Reading, Reporting};
+use crate::host::http::Roots;
 use crate::model::Model;
 use crate::outcome::{Fatal, Outcome, Reason};
 use crate::secret::Secrets;
@@ -162,7 +165,9 @@ fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Agent, Fatal> {
     let config = config?;
     verify::probe(&config)?;
     let toolbox = Toolbox::open(&config)?;
-    let model = Model::new(&config.model)?;
+    let network = &config.network;
+    let roots = Roots::load(network.roots_file.as_deref(), &network.roots_directories).map_err(Fatal::of_roots)?;
+    let model = Model::new(&config.model, network, &roots)?;
     info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
     Ok(Agent::new(config, model, toolbox))
 }

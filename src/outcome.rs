@@ -107,6 +107,14 @@ impl From<ModelError> for Fatal {
     }
 }
 
+impl Fatal {
+    /// `what` is `VARIABLE: what is wrong`.
+    pub fn of_roots(what: String) -> Fatal {
+        let (variable, what) = what.split_once(": ").unwrap_or(("SSL_CERT_FILE", &what));
+        Fatal::Config(vec![ConfigError { variable: variable.to_owned(), path: String::new(), what: what.to_owned() }])
+    }
+}
+
 impl From<Vec<String>> for Fatal {
     fn from(lines: Vec<String>) -> Fatal {
         Fatal::Tools(lines)

@@ -6,6 +6,7 @@
 
 mod context;
 pub mod model;
+mod network;
 pub mod read;
 pub mod tools;
 
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use self::context::ContextVariable;
 pub use self::model::{ModelConfig, Provider};
+pub use self::network::Network;
 pub use self::read::ConfigError;
 use self::read::{At, Reader, kind, nearest};
 pub use self::tools::{Builtin, ToolEntry};
@@ -58,6 +60,7 @@ pub struct Config {
     pub context: Vec<ContextVariable>,
     /// Everything that must not leave.
     pub secrets: Secrets,
+    pub network: Network,
     /// What every process that we start gets: `PATH`, `HOME`, `LANG`, `TMPDIR`, as far as they are set.
     pub child_environment: Vec<(OsString, OsString)>,
 }
@@ -144,6 +147,11 @@ impl Environment {
         Environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
     }
 
+    #[cfg(test)]
+    fn of_pairs(pairs: &[(&str, &str)]) -> Environment {
+        Environment(pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect())
+    }
+
     /// The value; empty is the same as unset.
     fn raw(&self, name: &str) -> Option<&OsString> {
         self.0.get(name).filter(|value| !value.is_empty())
@@ -181,6 +189,7 @@ pub fn read(environment: &Environment) -> Reading {
     let tools = tools::read(&mut reader, environment);
     let limits = read_limits(&mut reader, environment);
     let workspace = read_workspace(&mut reader, environment);
+    let network = network::read(&mut reader, environment);
     if environment.raw("THOUGHTMESH_JOURNAL").is_some() {
         reader.error(&At::root("THOUGHTMESH_JOURNAL"), "this version writes no journal, accepted: not set");
     }
@@ -194,9 +203,18 @@ pub fn read(environment: &Environment) -> Reading {
         .filter_map(|name| Some((OsString::from(name), environment.raw(name)?.clone())))
         .collect();
     let config = match (objective, model) {
-        (Some(objective), Some(model)) if reader.errors.is_empty() => {
-            Ok(Config { objective, key_results, model, tools, limits, workspace, context, secrets, child_environment })
-        }
+        (Some(objective), Some(model)) if reader.errors.is_empty() => Ok(Config {
+            objective,
+            key_results,
+            model,
+            tools,
+            limits,
+            workspace,
+            context,
+            secrets,
+            network,
+            child_environment,
+        }),
         _ => Err(reader.errors),
     };
     Reading { reporting, config, warnings: reader.warnings }

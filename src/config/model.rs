@@ -21,8 +21,8 @@ const NAME_SPELLINGS: [&str; 5] = ["name", "modelName", "model_name", "apiName",
 const ENDPOINT_SPELLINGS: [&str; 4] = ["endpoint", "base_url", "baseUrl", "api_base"];
 const KEY_SPELLINGS: [&str; 2] = ["api_key", "apiKey"];
 const PROMPT_SPELLINGS: [&str; 2] = ["systemPrompt", "system_prompt"];
-const OTHER_FIELDS: [&str; 7] =
-    ["provider", "temperature", "params", "max_tokens", "context_window", "headers", "timeout_seconds"];
+const OTHER_FIELDS: [&str; 8] =
+    ["provider", "temperature", "params", "max_tokens", "context_window", "headers", "timeout_seconds", "stream"];
 /// What the runtime itself says in every request.
 const PARAMS_OF_OURS: [&str; 4] = ["model", "messages", "tools", "stream"];
 
@@ -90,6 +90,8 @@ pub struct ModelConfig {
     pub headers: Vec<(String, Secret)>,
     /// How long one attempt may be silent.
     pub silence: Duration,
+    /// Whether answers come in pieces, where the provider can do that.
+    pub stream: bool,
 }
 
 /// Reads the variable. `None` when something is wrong; the reader has the mistakes.
@@ -157,6 +159,7 @@ fn read_model(
     let context_window = reader.whole_number(at, object, "context_window", 1);
     let headers = read_headers(reader, at, object);
     let silence = reader.whole_number(at, object, "timeout_seconds", 1).map_or(SILENCE_DEFAULT, Duration::from_secs);
+    let stream = reader.boolean(at, object, "stream").unwrap_or(true);
     let provider = provider?;
     let endpoint = read_endpoint(reader, environment, at, provider, written_endpoint);
     let (api_key, api_key_source) = read_key(reader, environment, at, provider, written_key);
@@ -177,6 +180,7 @@ fn read_model(
         context_window,
         headers,
         silence,
+        stream,
     })
 }
 

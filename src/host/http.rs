@@ -7,12 +7,18 @@
 //! Surprising: there is no limit on a whole exchange, only on silence (design: no deadline of our own), and name resolution
 //! has the C library's own limit, because ureq would need a thread for another one.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use log::warn;
 use ureq::http::HeaderValue;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 /// Limit on connecting, proxy and TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,9 +32,65 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(4);
 const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// Bytes of a file of certificates; the largest bundles in use have a tenth of it.
+const ROOTS_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// Asks servers, and keeps connections between two questions.
+///
+/// Private roots are added to the built-in ones by asking twice: ureq takes one set or the other. A server whose issuer the
+/// built-in roots do not know is asked again with the private ones, and that is remembered. No request is sent twice by
+/// it, because the first try ends in the handshake.
 pub struct Client {
     agent: ureq::Agent,
+    with_private_roots: Option<ureq::Agent>,
+    /// Servers (scheme, host and port) that the private roots vouch for.
+    private_servers: RefCell<HashSet<String>>,
+}
+
+/// Certificates that a person added to the built-in roots.
+#[derive(Clone, Debug, Default)]
+pub struct Roots(Vec<Certificate<'static>>);
+
+impl Roots {
+    /// Reads a file and the files of directories. A file that is missing or holds no certificate is an error, with the
+    /// variable's name; what directories do not hold is passed over.
+    pub fn load(file: Option<&Path>, directories: &[PathBuf]) -> Result<Roots, String> {
+        let mut roots = Vec::new();
+        if let Some(file) = file {
+            let found = certificates(file).map_err(|error| format!("SSL_CERT_FILE: cannot be read ({error})"))?;
+            if found.is_empty() {
+                return Err(
+                    "SSL_CERT_FILE: holds no certificate, accepted: a file of certificates in PEM form".to_owned()
+                );
+            }
+            roots.extend(found);
+        }
+        for directory in directories {
+            match fs::read_dir(directory) {
+                Ok(entries) => {
+                    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+                    roots.extend(files.filter_map(|file| certificates(&file).ok()).flatten());
+                }
+                Err(error) => warn!("SSL_CERT_DIR: {}: cannot be read ({error}), passed over", directory.display()),
+            }
+        }
+        // Directories hold each certificate under several names.
+        let mut seen = HashSet::new();
+        roots.retain(|root| seen.insert(root.der().to_vec()));
+        Ok(Roots(roots))
+    }
+}
+
+fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
+    let mut pem = Vec::new();
+    fs::File::open(file)?.take(ROOTS_BYTES_MAX).read_to_end(&mut pem)?;
+    let items = ureq::tls::parse_pem(&pem).filter_map(Result::ok);
+    Ok(items
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect())
 }
 
 /// One POST.
@@ -39,6 +101,8 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Limit on the time without a byte from the server.
     pub silence: Duration,
+    /// The URL of the proxy to go through.
+    pub proxy: Option<&'a str>,
 }
 
 /// What a server answered, whatever the status.
@@ -81,6 +145,10 @@ impl HttpError {
         self.fault
     }
 
+    fn says(&self, word: &str) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.to_string().contains(word))
+    }
+
     fn new(url: &str, error: ureq::Error) -> HttpError {
         let url = without_query(url).to_owned();
         HttpError { url, fault: fault_of(&error), cause: Some(Box::new(error)) }
@@ -93,6 +161,13 @@ impl fmt::Display for HttpError {
             HttpFault::NotConnected => "cannot be reached",
             HttpFault::BrokenOff => "broke off the connection",
             HttpFault::Silent => "was silent for too long",
+            HttpFault::Tls if self.says("CaUsedAsEndEntity") => {
+                "has a self-signed certificate that is marked as a CA; make one with CA:FALSE, or issue it from a CA of yours, \
+                 and put that into SSL_CERT_FILE"
+            }
+            HttpFault::Tls if self.says("UnknownIssuer") => {
+                "has a certificate from an issuer that is not known; put the issuer's certificate into SSL_CERT_FILE"
+            }
             HttpFault::Tls => "has a certificate that is not accepted",
             HttpFault::TooLarge => "sent more than is accepted",
             HttpFault::NotHttp => "does not speak HTTP",
@@ -113,44 +188,73 @@ impl Error for HttpError {
 }
 
 impl Client {
-    pub fn new() -> Client {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("thoughtmesh-runtime/", env!("CARGO_PKG_VERSION")))
-            .accept("application/json")
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_write(Some(WRITE_TIMEOUT))
-            .timeout_recv_body(Some(BODY_TIMEOUT))
-            .max_idle_age(IDLE_AGE_MAX)
-            .max_idle_connections(1)
-            .max_response_header_size(RESPONSE_HEADER_BYTES_MAX)
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES)
-            .build();
-        Client { agent: config.new_agent() }
+    pub fn new(roots: &Roots) -> Client {
+        let with_private_roots = (!roots.0.is_empty()).then(|| agent(RootCerts::from(roots.0.iter().cloned())));
+        Client { agent: agent(RootCerts::WebPki), with_private_roots, private_servers: RefCell::default() }
     }
 
     /// Sends the request and reads the head of the answer.
     pub fn post(&self, request: &Request<'_>) -> Result<Response, HttpError> {
-        let fail = |error: ureq::Error| HttpError::new(request.url, error);
-        let mut builder = self.agent.post(request.url).content_type("application/json");
-        for (name, value) in request.headers {
-            let mut value = HeaderValue::from_str(value).map_err(|error| fail(ureq::Error::Http(error.into())))?;
-            value.set_sensitive(true);
-            builder = builder.header(name, value);
+        let server = server_of(request.url);
+        let is_private = self.private_servers.borrow().contains(server);
+        match (&self.with_private_roots, is_private) {
+            (Some(agent), true) => post(agent, request),
+            (Some(agent), false) => match post(&self.agent, request) {
+                Err(error) if error.fault == HttpFault::Tls && error.says("UnknownIssuer") => {
+                    let response = post(agent, request)?;
+                    self.private_servers.borrow_mut().insert(server.to_owned());
+                    Ok(response)
+                }
+                result => result,
+            },
+            (None, _) => post(&self.agent, request),
         }
-        let response =
-            builder.config().timeout_per_read(Some(request.silence)).build().send(request.body).map_err(fail)?;
-        let (parts, body) = response.into_parts();
-        let headers = parts
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect();
-        Ok(Response { status: parts.status.as_u16(), headers, body, url: request.url.to_owned() })
     }
+}
+
+fn agent(roots: RootCerts) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .user_agent(concat!("thoughtmesh-runtime/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_write(Some(WRITE_TIMEOUT))
+        .timeout_recv_body(Some(BODY_TIMEOUT))
+        .max_idle_age(IDLE_AGE_MAX)
+        .max_idle_connections(1)
+        .max_response_header_size(RESPONSE_HEADER_BYTES_MAX)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .build();
+    config.new_agent()
+}
+
+fn post(agent: &ureq::Agent, request: &Request<'_>) -> Result<Response, HttpError> {
+    let fail = |error: ureq::Error| HttpError::new(request.url, error);
+    let mut builder = agent.post(request.url).content_type("application/json");
+    for (name, value) in request.headers {
+        let mut value = HeaderValue::from_str(value).map_err(|error| fail(ureq::Error::Http(error.into())))?;
+        value.set_sensitive(true);
+        builder = builder.header(name, value);
+    }
+    let proxy = request.proxy.map(ureq::Proxy::new).transpose().map_err(fail)?;
+    let builder = builder.config().timeout_per_read(Some(request.silence)).proxy(proxy).build();
+    let (parts, body) = builder.send(request.body).map_err(fail)?.into_parts();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    Ok(Response { status: parts.status.as_u16(), headers, body, url: request.url.to_owned() })
+}
+
+/// Scheme, host and port of a URL.
+fn server_of(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |mark| mark + 3);
+    let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |length| authority + length);
+    &url[..end]
 }
 
 impl Response {
@@ -172,6 +276,11 @@ impl Response {
             });
         }
         Ok(whole)
+    }
+
+    /// The next bytes of the body, as they come; 0 at its end.
+    pub fn read_piece(&mut self, piece: &mut [u8]) -> Result<usize, HttpError> {
+        self.body.as_reader().read(piece).map_err(|error| HttpError::new(&self.url, ureq::Error::from(error)))
     }
 
     /// As much of the body as comes, at most `bytes_max` bytes. For error pages: a piece is better than nothing.

@@ -706,7 +706,7 @@ mod tests {
     fn a_process_that_prints_without_end_is_killed_at_its_deadline() {
         let ended = run_past_deadline("echo ready; exec yes");
         assert_eq!(ended.status, ExitStatus::Signal(15));
-        assert!(ended.output.cut_bytes > 0);
+        assert!(ended.timed_out);
     }
 
     #[test]

@@ -48,8 +48,12 @@ pub fn options(config: &ModelConfig) -> Options {
         let is_openai_itself = config.provider == Provider::OpenAi && config.endpoint.contains("api.openai.com");
         parameters.insert(MAX_TOKENS_NAMES[usize::from(is_openai_itself)].to_owned(), json!(max_tokens));
     }
+    if config.stream {
+        // Without it a stream has no usage. Some servers refuse it; then it is dropped like any other parameter.
+        parameters.insert("stream_options".to_owned(), json!({"include_usage": true}));
+    }
     parameters.extend(config.params.clone());
-    Options { model: config.name.clone(), parameters }
+    Options { model: config.name.clone(), parameters, stream: config.stream }
 }
 
 /// Drops or renames the parameter that the provider refuses, if it is one that we sent. `refused` remembers the names for
@@ -100,7 +104,11 @@ mod tests {
     }
 
     fn options_of(parameters: Value) -> Options {
-        Options { model: "m".to_owned(), parameters: parameters.as_object().cloned().unwrap_or_default() }
+        Options {
+            stream: false,
+            model: "m".to_owned(),
+            parameters: parameters.as_object().cloned().unwrap_or_default(),
+        }
     }
 
     #[test]

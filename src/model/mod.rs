@@ -15,13 +15,15 @@ use log::{debug, info, warn};
 
 use self::endpoint::Endpoint;
 use self::replay::Replay;
-use crate::config::{ModelConfig, Provider};
+use crate::config::{ModelConfig, Network, Provider};
 use crate::conversation::{Conversation, Part, StopReason, ToolSpec, Turn, Usage};
-use crate::host::http::{Client, HttpError, HttpFault, Request};
-use crate::wire::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, excerpt};
+use crate::host::http::{Client, HttpError, HttpFault, Request, Response, Roots};
+use crate::wire::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Parser, Progress, excerpt};
 
 /// Bytes of an answer that are read: far above the longest text a model writes.
 const ANSWER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of a streamed answer that are read at once.
+const PIECE_BYTES: usize = 16 * 1024;
 /// Bytes of an error page that are read.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of English text and JSON for a token, for providers that do not count (OpenAI's help page "What are tokens", read
@@ -41,6 +43,7 @@ enum Source {
 
 struct Connection {
     client: Client,
+    proxy: Option<String>,
     endpoint: Endpoint,
     options: Options,
     /// Parameters that the provider refused in this run.
@@ -86,7 +89,7 @@ enum Fault {
 }
 
 impl Model {
-    pub fn new(config: &ModelConfig) -> Result<Model, ModelError> {
+    pub fn new(config: &ModelConfig, network: &Network, roots: &Roots) -> Result<Model, ModelError> {
         let source = match config.provider {
             Provider::Replay => Source::Replay(Replay::open(&config.name).map_err(|what| ModelError {
                 kind: ModelErrorKind::Config,
@@ -95,7 +98,8 @@ impl Model {
                 ),
             })?),
             Provider::OpenAi | Provider::OpenAiCompatible => Source::Provider(Box::new(Connection {
-                client: Client::new(),
+                client: Client::new(roots),
+                proxy: network.proxy_for(&config.endpoint).map(str::to_owned),
                 endpoint: endpoint::endpoint(config),
                 options: endpoint::options(config),
                 refused: Vec::new(),
@@ -179,17 +183,22 @@ impl Connection {
     /// One try.
     fn post(&self, config: &ModelConfig, body: &[u8]) -> Result<Turn, Fault> {
         debug!("model: request of {} bytes to {}: {}", body.len(), self.endpoint.url, String::from_utf8_lossy(body));
-        let request =
-            Request { url: &self.endpoint.url, headers: &self.endpoint.headers, body, silence: config.silence };
+        let request = Request {
+            url: &self.endpoint.url,
+            headers: &self.endpoint.headers,
+            body,
+            silence: config.silence,
+            proxy: self.proxy.as_deref(),
+        };
         let mut response = self.client.post(&request).map_err(Fault::Http)?;
         let status = response.status;
+        if (200..300).contains(&status) && is_stream(&response) {
+            return self.read_stream(&mut response, status);
+        }
         if (200..300).contains(&status) {
             let answer = response.read_whole(ANSWER_BYTES_MAX).map_err(Fault::Http)?;
             debug!("model: answer of {} bytes: {}", answer.len(), String::from_utf8_lossy(&answer));
-            return self.endpoint.format.decode(&answer).map_err(|error| match error {
-                DecodeError::Answered(fault) => Fault::Api { fault, status, server_wait: None },
-                unreadable @ DecodeError::Unreadable { .. } => Fault::Unreadable(unreadable),
-            });
+            return self.endpoint.format.decode(&answer).map_err(|error| Fault::of_decode(error, status));
         }
         if (300..400).contains(&status) {
             let location = response.header("location").unwrap_or("nowhere").to_owned();
@@ -199,6 +208,48 @@ impl Connection {
         let server_wait = retry::server_wait(response.header("retry-after-ms"), response.header("retry-after"), now);
         let fault = self.endpoint.format.explain(status, &response.read_beginning(ERROR_BYTES_MAX));
         Err(Fault::Api { fault, status, server_wait })
+    }
+}
+
+impl Connection {
+    /// Puts the pieces together as they come. What breaks off before the format's end mark is no answer.
+    fn read_stream(&self, response: &mut Response, status: u16) -> Result<Turn, Fault> {
+        let (framing, mut stream) = self.endpoint.format.stream();
+        let mut parser = Parser::new(framing);
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut bytes_total = 0;
+        loop {
+            let length = response.read_piece(&mut piece).map_err(Fault::Http)?;
+            bytes_total += length as u64;
+            let bytes = piece.get(..length).unwrap_or_default();
+            debug!("model: piece of {length} bytes: {}", String::from_utf8_lossy(bytes));
+            if length == 0 || bytes_total > ANSWER_BYTES_MAX {
+                break;
+            }
+            let Ok(events) = parser.push(bytes) else { break };
+            for event in events {
+                let progress = stream.push(&event).map_err(|error| Fault::of_decode(error, status))?;
+                if progress == Progress::Whole {
+                    return stream.finish().map_err(|error| Fault::of_decode(error, status));
+                }
+            }
+        }
+        stream.finish().map_err(|error| Fault::of_decode(error, status))
+    }
+}
+
+/// Servers that know no streaming answer as a whole, and their header says so.
+fn is_stream(response: &Response) -> bool {
+    let content_type = response.header("content-type").unwrap_or_default().to_ascii_lowercase();
+    content_type.contains("event-stream") || content_type.contains("ndjson")
+}
+
+impl Fault {
+    fn of_decode(error: DecodeError, status: u16) -> Fault {
+        match error {
+            DecodeError::Answered(fault) => Fault::Api { fault, status, server_wait: None },
+            unreadable @ DecodeError::Unreadable { .. } => Fault::Unreadable(unreadable),
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! Other people's formats. Pure: values in, values out; no I/O, no clock, and no knowledge of where a format is spoken.
 //!
-//! Each file offers the same three functions, `encode`, `decode` and `explain`; here is one match for each of them. The files
-//! share nothing with each other, because providers drift apart.
+//! Each file offers the same three functions, `encode`, `decode` and `explain`, and a `Stream` that puts the pieces of a streamed
+//! answer together and decodes the whole like any other; here is one match for each of them. The files share nothing with
+//! each other, because providers drift apart.
 
 mod openai;
+pub mod sse;
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
+use self::sse::Event;
 use crate::conversation::{Conversation, ToolSpec, Turn};
 
 /// Which JSON a provider speaks.
@@ -26,6 +29,8 @@ pub struct Options {
     pub model: String,
     /// Further parameters under the provider's names, sent as they are.
     pub parameters: Map<String, Value>,
+    /// Ask for the answer in pieces.
+    pub stream: bool,
 }
 
 /// What a provider said when it did not answer.
@@ -93,7 +98,54 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+/// How a streamed answer is cut into events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Framing {
+    /// text/event-stream.
+    Sse,
+    /// One JSON value a line; each line is the data of an event without a name.
+    Lines,
+}
+
+/// Whether more is to come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    More,
+    /// The format's own end mark has come; what follows is not read.
+    Whole,
+}
+
+/// A streamed answer that is being put together.
+#[derive(Debug)]
+pub enum Stream {
+    OpenAi(openai::Stream),
+}
+
+impl Stream {
+    /// Takes the next event.
+    pub fn push(&mut self, event: &Event) -> Result<Progress, DecodeError> {
+        match self {
+            Stream::OpenAi(stream) => stream.push(event),
+        }
+    }
+
+    /// The turn, once the format's end mark has come or the connection was closed. A stream that ended before its end mark
+    /// is an error: it never counts as a complete answer.
+    pub fn finish(self) -> Result<Turn, DecodeError> {
+        match self {
+            Stream::OpenAi(stream) => stream.finish(),
+        }
+    }
+}
+
 impl WireFormat {
+    /// A new stream, and how its bytes are cut.
+    pub fn stream(self) -> (Framing, Stream) {
+        match self {
+            WireFormat::OpenAi => (Framing::Sse, Stream::OpenAi(openai::Stream::default())),
+        }
+    }
+
     /// The body of a request: JSON, its beginning the same from turn to turn.
     pub fn encode(self, conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
         match self {
@@ -114,6 +166,40 @@ impl WireFormat {
         match self {
             WireFormat::OpenAi => openai::explain(status, body),
         }
+    }
+}
+
+/// Cuts bytes into events, as they come.
+#[derive(Debug)]
+pub enum Parser {
+    Sse(sse::Parser),
+    Lines(Vec<u8>),
+}
+
+impl Parser {
+    pub fn new(framing: Framing) -> Parser {
+        match framing {
+            Framing::Sse => Parser::Sse(sse::Parser::default()),
+            Framing::Lines => Parser::Lines(Vec::new()),
+        }
+    }
+
+    /// The events that these bytes complete, in order.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, sse::TooLarge> {
+        let rest = match self {
+            Parser::Sse(parser) => return parser.push(bytes),
+            Parser::Lines(rest) => rest,
+        };
+        rest.extend_from_slice(bytes);
+        let mut events = Vec::new();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let data = String::from_utf8_lossy(&line).trim().to_owned();
+            if !data.is_empty() {
+                events.push(Event { data, ..Event::default() });
+            }
+        }
+        if rest.len() > sse::EVENT_BYTES_MAX { Err(sse::TooLarge) } else { Ok(events) }
     }
 }
 
@@ -196,6 +282,27 @@ mod tests {
         }
     }
 
+    fn outcome_of_stream(format: WireFormat, bytes: &[u8], piece_bytes: usize) -> Value {
+        match run_stream(format, bytes, piece_bytes) {
+            Ok(turn) => serde_json::to_value(turn).unwrap(),
+            Err(DecodeError::Answered(fault)) => json!({"fault": fault}),
+            Err(unreadable) => json!({"unreadable": unreadable.to_string()}),
+        }
+    }
+
+    fn run_stream(format: WireFormat, bytes: &[u8], piece_bytes: usize) -> Result<Turn, DecodeError> {
+        let (framing, mut stream) = format.stream();
+        let mut parser = Parser::new(framing);
+        for piece in bytes.chunks(piece_bytes) {
+            for event in parser.push(piece).unwrap() {
+                if stream.push(&event)? == Progress::Whole {
+                    return stream.finish();
+                }
+            }
+        }
+        stream.finish()
+    }
+
     fn check_case(format: WireFormat, case: &Path) {
         let read = |name: &str| fs::read(case.join(name)).ok();
         if let Some(input) = read("conversation.json") {
@@ -206,6 +313,13 @@ mod tests {
         }
         if let Some(body) = read("response.json") {
             testing::compare_golden(&case.join("turn.json"), &outcome_of_decode(format, &body));
+        }
+        if let Some(bytes) = read("stream.txt") {
+            let turn = outcome_of_stream(format, &bytes, bytes.len());
+            testing::compare_golden(&case.join("turn.json"), &turn);
+            for length in [1, 7] {
+                assert_eq!(outcome_of_stream(format, &bytes, length), turn, "{} in pieces of {length}", case.display());
+            }
         }
         if let Some(error) = read("error.json") {
             let error: Value = serde_json::from_slice(&error).unwrap();

@@ -8,7 +8,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, excerpt, parse_json};
+use super::sse::Event;
+use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
 use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
 
 /// Characters of an unreadable body that an error quotes.
@@ -22,6 +23,8 @@ struct Request<'a> {
     model: &'a str,
     #[serde(flatten)]
     parameters: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<bool>,
     /// An empty list is refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Value>,
@@ -51,6 +54,7 @@ pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options
     let request = Request {
         model: &options.model,
         parameters: &options.parameters,
+        stream: options.stream.then_some(true),
         tools: tools.iter().map(tool).collect(),
         messages,
     };
@@ -111,8 +115,12 @@ fn tool(spec: &ToolSpec) -> Value {
 
 pub fn decode(body: &[u8]) -> Result<Turn, DecodeError> {
     let answer = parse_json(body).ok_or_else(|| unreadable("", "JSON", &String::from_utf8_lossy(body)))?;
+    turn_of(&answer)
+}
+
+fn turn_of(answer: &Value) -> Result<Turn, DecodeError> {
     let choice = answer.pointer("/choices/0").unwrap_or(&Value::Null);
-    if let Some(fault) = error_in(&answer).or_else(|| error_in(choice)) {
+    if let Some(fault) = error_in(answer).or_else(|| error_in(choice)) {
         return Err(DecodeError::Answered(fault));
     }
     let Some(message) = choice.get("message").and_then(Value::as_object) else {
@@ -213,6 +221,110 @@ fn usage(usage: Option<&Value>) -> Usage {
             cached_input_tokens: count("/prompt_tokens_details/cached_tokens").unwrap_or(0),
             is_estimate: false,
         },
+    }
+}
+
+/// The pieces of a streamed answer, put together to the message that the same answer has without streaming.
+///
+/// Tool calls come in fragments that carry an index; some servers repeat the id in each, and some leave the index out.
+#[derive(Debug, Default)]
+pub struct Stream {
+    message: Map<String, Value>,
+    /// With the index that the server gave.
+    calls: Vec<(Option<u64>, ToolCall)>,
+    finish_reason: Option<String>,
+    usage: Option<Value>,
+    /// `[DONE]` has come.
+    is_whole: bool,
+}
+
+impl Stream {
+    pub fn push(&mut self, event: &Event) -> Result<Progress, DecodeError> {
+        let data = event.data.trim();
+        if data == "[DONE]" {
+            self.is_whole = true;
+            return Ok(Progress::Whole);
+        }
+        if data.is_empty() {
+            return Ok(Progress::More);
+        }
+        let chunk = parse_json(data.as_bytes()).ok_or_else(|| unreadable("stream", "JSON", data))?;
+        let choice = chunk.pointer("/choices/0").unwrap_or(&Value::Null);
+        if let Some(fault) = error_in(&chunk).or_else(|| error_in(choice)) {
+            return Err(DecodeError::Answered(fault));
+        }
+        if let Some(usage) = chunk.get("usage").filter(|usage| !usage.is_null()) {
+            self.usage = Some(usage.clone());
+        }
+        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+            self.finish_reason = Some(reason.to_owned());
+        }
+        if let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) {
+            self.append(delta);
+        }
+        Ok(Progress::More)
+    }
+
+    fn append(&mut self, delta: &Value) {
+        for field in ["content", "refusal"].iter().chain(&REASONING_FIELDS) {
+            let piece = content_text(delta.get(*field));
+            if !piece.is_empty() {
+                let whole = self.message.entry(*field).or_insert_with(|| Value::String(String::new()));
+                if let Value::String(whole) = whole {
+                    whole.push_str(&piece);
+                }
+            }
+        }
+        for fragment in delta.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+            self.append_call(fragment);
+        }
+    }
+
+    fn append_call(&mut self, fragment: &Value) {
+        let index = fragment.get("index").and_then(Value::as_u64);
+        let id = fragment.get("id").and_then(Value::as_str).unwrap_or_default();
+        let function = fragment.get("function").unwrap_or(&Value::Null);
+        let name = function.get("name").and_then(Value::as_str).unwrap_or_default();
+        let known = match index {
+            Some(_) => self.calls.iter().position(|(other, _)| *other == index),
+            // Without an index a new id or a name begins a call, and anything else goes on with the last one.
+            None => self.calls.len().checked_sub(1).filter(|last| {
+                let is_same_id = id.is_empty() || self.calls.get(*last).is_some_and(|(_, call)| call.id == id);
+                is_same_id && (name.is_empty() || !id.is_empty())
+            }),
+        };
+        if known.is_none() {
+            let call = ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: Value::String(String::new()) };
+            self.calls.push((index, call));
+        }
+        let place = known.unwrap_or(self.calls.len() - 1);
+        let Some((_, call)) = self.calls.get_mut(place) else { return };
+        if call.id.is_empty() {
+            id.clone_into(&mut call.id);
+        }
+        if call.name.is_empty() {
+            name.clone_into(&mut call.name);
+        }
+        match (function.get("arguments"), &mut call.arguments) {
+            (Some(Value::String(piece)), Value::String(whole)) => whole.push_str(piece),
+            (Some(object @ Value::Object(_)), arguments) => *arguments = object.clone(),
+            _ => {}
+        }
+    }
+
+    pub fn finish(mut self) -> Result<Turn, DecodeError> {
+        // Some servers leave `[DONE]` out; a finish reason is an end mark too.
+        if !self.is_whole && self.finish_reason.is_none() {
+            return Err(unreadable("stream", "`[DONE]` or a finish reason at its end", "the end of the connection"));
+        }
+        let calls = self.calls.into_iter().map(|(_, call)| {
+            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
+        });
+        self.message.insert("tool_calls".to_owned(), calls.collect());
+        turn_of(&json!({
+            "choices": [{"finish_reason": self.finish_reason, "message": self.message}],
+            "usage": self.usage,
+        }))
     }
 }
 

@@ -46,7 +46,7 @@ const CLOCK_AND_WORLD: &[&str] = &[
 /// The first room that holds a file is its room.
 const ROOMS: &[Room] = &[
     Room { place: "src/conversation.rs", ours: &[], others: WORLD },
-    Room { place: "src/wire/", ours: &["crate::conversation"], others: WORLD },
+    Room { place: "src/wire/", ours: &["crate::conversation", "crate::wire::sse"], others: WORLD },
     Room { place: "src/host/log.rs", ours: &["crate::host::Deadline", "crate::host::sys"], others: &["ureq"] },
     Room {
         place: "src/host/",
@@ -811,7 +811,7 @@ mod plants {
     #[track_caller]
     fn room_finds(file: &str, source: &str, found: &str) {
         let siblings =
-            ["crate::wire::sse".to_owned(), "crate::host::process".to_owned(), "crate::tools::finish".to_owned()];
+            ["crate::wire::mcp".to_owned(), "crate::host::process".to_owned(), "crate::tools::finish".to_owned()];
         let violations = room_violations(file, source, &siblings);
         match found {
             "" => assert!(violations.is_empty(), "{file}: {source}: {violations:?}"),
@@ -827,7 +827,7 @@ mod plants {
         room_finds("src/wire/openai.rs", "use std::{collections::HashMap, fs};", "std::fs");
         room_finds("src/wire/openai.rs", "fn a() { std::time::Instant::now() }", "std::time::Instant::now");
         room_finds("src/wire/openai.rs", "use crate::config::Config;", "crate::config::Config");
-        room_finds("src/wire/openai.rs", "use super::sse::Event;", "crate::wire::sse::Event");
+        room_finds("src/wire/openai.rs", "use super::mcp::Message;", "crate::wire::mcp::Message");
         room_finds("src/conversation.rs", "use crate::wire::WireFormat;", "crate::wire::WireFormat");
         room_finds("src/host/http.rs", "use crate::conversation::Turn;", "crate::conversation::Turn");
         room_finds("src/host/http.rs", "use super::process;", "crate::host::process");
