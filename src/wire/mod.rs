@@ -5,6 +5,7 @@
 //! each other, because providers drift apart.
 
 mod openai;
+mod responses;
 pub mod sse;
 
 use std::fmt;
@@ -19,6 +20,8 @@ use crate::conversation::{Conversation, ToolSpec, Turn};
 pub enum WireFormat {
     /// OpenAI Chat Completions and everything that is compatible with it.
     OpenAi,
+    /// OpenAI Responses.
+    Responses,
 }
 
 /// What goes into a request besides the conversation and the tools.
@@ -119,6 +122,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub enum Stream {
     OpenAi(openai::Stream),
+    Responses(responses::Stream),
 }
 
 impl Stream {
@@ -126,6 +130,7 @@ impl Stream {
     pub fn push(&mut self, event: &Event) -> Result<Progress, DecodeError> {
         match self {
             Stream::OpenAi(stream) => stream.push(event),
+            Stream::Responses(stream) => stream.push(event),
         }
     }
 
@@ -134,6 +139,7 @@ impl Stream {
     pub fn finish(self) -> Result<Turn, DecodeError> {
         match self {
             Stream::OpenAi(stream) => stream.finish(),
+            Stream::Responses(stream) => stream.finish(),
         }
     }
 }
@@ -143,6 +149,7 @@ impl WireFormat {
     pub fn stream(self) -> (Framing, Stream) {
         match self {
             WireFormat::OpenAi => (Framing::Sse, Stream::OpenAi(openai::Stream::default())),
+            WireFormat::Responses => (Framing::Sse, Stream::Responses(responses::Stream::default())),
         }
     }
 
@@ -150,6 +157,7 @@ impl WireFormat {
     pub fn encode(self, conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
         match self {
             WireFormat::OpenAi => openai::encode(conversation, tools, options),
+            WireFormat::Responses => responses::encode(conversation, tools, options),
         }
     }
 
@@ -158,6 +166,7 @@ impl WireFormat {
     pub fn decode(self, body: &[u8]) -> Result<Turn, DecodeError> {
         match self {
             WireFormat::OpenAi => openai::decode(body),
+            WireFormat::Responses => responses::decode(body),
         }
     }
 
@@ -165,6 +174,7 @@ impl WireFormat {
     pub fn explain(self, status: u16, body: &[u8]) -> ApiFault {
         match self {
             WireFormat::OpenAi => openai::explain(status, body),
+            WireFormat::Responses => responses::explain(status, body),
         }
     }
 }
@@ -270,6 +280,7 @@ mod tests {
     fn format_of(folder: &str) -> WireFormat {
         match folder {
             "openai" => WireFormat::OpenAi,
+            "responses" => WireFormat::Responses,
             other => panic!("tests/golden/{other} belongs to no format"),
         }
     }
@@ -368,15 +379,46 @@ mod tests {
         let tools =
             [ToolSpec { name: "t".to_owned(), description: "d".to_owned(), parameters: json!({"type": "object"}) }];
         let options = Options { model: "m".to_owned(), ..Options::default() };
-        let mut conversation =
+        let opening =
             Conversation { system: "s".to_owned(), messages: vec![Message::User { text: "objective".to_owned() }] };
-        let first = WireFormat::OpenAi.encode(&conversation, &tools, &options);
         let call = ToolCall { id: "1".to_owned(), name: "t".to_owned(), arguments: json!("{\"b\": 1, \"a\": 2}") };
-        conversation.messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] });
         let result = ToolResult { call_id: "1".to_owned(), text: "r".to_owned(), is_error: false };
-        conversation.messages.push(Message::ToolResult(result));
-        let second = WireFormat::OpenAi.encode(&conversation, &tools, &options);
-        // All but the brackets that close the first.
-        assert!(second.starts_with(&first[..first.len() - 2]));
+        let said = [
+            Message::Assistant { parts: vec![Part::ToolCall(call)] },
+            Message::ToolResult(result),
+            Message::User { text: "nudge".to_owned() },
+        ];
+        for format in [WireFormat::OpenAi, WireFormat::Responses] {
+            let mut conversation = opening.clone();
+            let mut before = format.encode(&conversation, &tools, &options);
+            for messages in said.chunks(2) {
+                conversation.messages.extend_from_slice(messages);
+                let request = format.encode(&conversation, &tools, &options);
+                // All but the brackets that close the one before.
+                assert!(request.starts_with(&before[..before.len() - 2]), "{format:?}");
+                before = request;
+            }
+        }
+    }
+
+    #[test]
+    fn mutated_streams_never_panic() {
+        let streams: Vec<(WireFormat, Vec<u8>)> = testing::golden_cases()
+            .into_iter()
+            .filter_map(|(format, case)| Some((format_of(&format), fs::read(case.join("stream.txt")).ok()?)))
+            .collect();
+        testing::check_property(2000, |random| {
+            let (format, bytes) = &streams[random.below(streams.len())];
+            let mut bytes = bytes.clone();
+            for _ in 0..=random.below(4) {
+                let place = random.below(bytes.len());
+                match random.below(3) {
+                    0 => bytes.truncate(place.max(1)),
+                    1 => bytes[place] = u8::try_from(random.below(256)).unwrap(),
+                    _ => drop(bytes.splice(place..place, *b"null")),
+                }
+            }
+            let _ = run_stream(*format, &bytes, bytes.len());
+        });
     }
 }
