@@ -4,6 +4,7 @@
 //! answer together and decodes the whole like any other; here is one match for each of them. The files share nothing with
 //! each other, because providers drift apart.
 
+mod mistral;
 mod openai;
 mod responses;
 pub mod sse;
@@ -22,6 +23,8 @@ pub enum WireFormat {
     OpenAi,
     /// OpenAI Responses.
     Responses,
+    /// Chat Completions as Mistral speaks it.
+    Mistral,
 }
 
 /// What goes into a request besides the conversation and the tools.
@@ -123,6 +126,7 @@ pub enum Progress {
 pub enum Stream {
     OpenAi(openai::Stream),
     Responses(responses::Stream),
+    Mistral(mistral::Stream),
 }
 
 impl Stream {
@@ -131,6 +135,7 @@ impl Stream {
         match self {
             Stream::OpenAi(stream) => stream.push(event),
             Stream::Responses(stream) => stream.push(event),
+            Stream::Mistral(stream) => stream.push(event),
         }
     }
 
@@ -140,6 +145,7 @@ impl Stream {
         match self {
             Stream::OpenAi(stream) => stream.finish(),
             Stream::Responses(stream) => stream.finish(),
+            Stream::Mistral(stream) => stream.finish(),
         }
     }
 }
@@ -150,6 +156,7 @@ impl WireFormat {
         match self {
             WireFormat::OpenAi => (Framing::Sse, Stream::OpenAi(openai::Stream::default())),
             WireFormat::Responses => (Framing::Sse, Stream::Responses(responses::Stream::default())),
+            WireFormat::Mistral => (Framing::Sse, Stream::Mistral(mistral::Stream::default())),
         }
     }
 
@@ -158,6 +165,7 @@ impl WireFormat {
         match self {
             WireFormat::OpenAi => openai::encode(conversation, tools, options),
             WireFormat::Responses => responses::encode(conversation, tools, options),
+            WireFormat::Mistral => mistral::encode(conversation, tools, options),
         }
     }
 
@@ -167,6 +175,7 @@ impl WireFormat {
         match self {
             WireFormat::OpenAi => openai::decode(body),
             WireFormat::Responses => responses::decode(body),
+            WireFormat::Mistral => mistral::decode(body),
         }
     }
 
@@ -175,6 +184,7 @@ impl WireFormat {
         match self {
             WireFormat::OpenAi => openai::explain(status, body),
             WireFormat::Responses => responses::explain(status, body),
+            WireFormat::Mistral => mistral::explain(status, body),
         }
     }
 }
@@ -281,6 +291,7 @@ mod tests {
         match folder {
             "openai" => WireFormat::OpenAi,
             "responses" => WireFormat::Responses,
+            "mistral" => WireFormat::Mistral,
             other => panic!("tests/golden/{other} belongs to no format"),
         }
     }
@@ -388,7 +399,7 @@ mod tests {
             Message::ToolResult(result),
             Message::User { text: "nudge".to_owned() },
         ];
-        for format in [WireFormat::OpenAi, WireFormat::Responses] {
+        for format in [WireFormat::OpenAi, WireFormat::Responses, WireFormat::Mistral] {
             let mut conversation = opening.clone();
             let mut before = format.encode(&conversation, &tools, &options);
             for messages in said.chunks(2) {
