@@ -5,6 +5,7 @@
 //! each other, because providers drift apart.
 
 mod mistral;
+pub mod ollama;
 mod openai;
 mod responses;
 pub mod sse;
@@ -25,6 +26,8 @@ pub enum WireFormat {
     Responses,
     /// Chat Completions as Mistral speaks it.
     Mistral,
+    /// Ollama's own API.
+    Ollama,
 }
 
 /// What goes into a request besides the conversation and the tools.
@@ -127,6 +130,7 @@ pub enum Stream {
     OpenAi(openai::Stream),
     Responses(responses::Stream),
     Mistral(mistral::Stream),
+    Ollama(ollama::Stream),
 }
 
 impl Stream {
@@ -136,6 +140,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.push(event),
             Stream::Responses(stream) => stream.push(event),
             Stream::Mistral(stream) => stream.push(event),
+            Stream::Ollama(stream) => stream.push(event),
         }
     }
 
@@ -146,6 +151,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.finish(),
             Stream::Responses(stream) => stream.finish(),
             Stream::Mistral(stream) => stream.finish(),
+            Stream::Ollama(stream) => stream.finish(),
         }
     }
 }
@@ -157,6 +163,7 @@ impl WireFormat {
             WireFormat::OpenAi => (Framing::Sse, Stream::OpenAi(openai::Stream::default())),
             WireFormat::Responses => (Framing::Sse, Stream::Responses(responses::Stream::default())),
             WireFormat::Mistral => (Framing::Sse, Stream::Mistral(mistral::Stream::default())),
+            WireFormat::Ollama => (Framing::Lines, Stream::Ollama(ollama::Stream::default())),
         }
     }
 
@@ -166,6 +173,7 @@ impl WireFormat {
             WireFormat::OpenAi => openai::encode(conversation, tools, options),
             WireFormat::Responses => responses::encode(conversation, tools, options),
             WireFormat::Mistral => mistral::encode(conversation, tools, options),
+            WireFormat::Ollama => ollama::encode(conversation, tools, options),
         }
     }
 
@@ -176,6 +184,7 @@ impl WireFormat {
             WireFormat::OpenAi => openai::decode(body),
             WireFormat::Responses => responses::decode(body),
             WireFormat::Mistral => mistral::decode(body),
+            WireFormat::Ollama => ollama::decode(body),
         }
     }
 
@@ -185,6 +194,7 @@ impl WireFormat {
             WireFormat::OpenAi => openai::explain(status, body),
             WireFormat::Responses => responses::explain(status, body),
             WireFormat::Mistral => mistral::explain(status, body),
+            WireFormat::Ollama => ollama::explain(status, body),
         }
     }
 }
@@ -292,6 +302,7 @@ mod tests {
             "openai" => WireFormat::OpenAi,
             "responses" => WireFormat::Responses,
             "mistral" => WireFormat::Mistral,
+            "ollama" => WireFormat::Ollama,
             other => panic!("tests/golden/{other} belongs to no format"),
         }
     }
@@ -399,7 +410,7 @@ mod tests {
             Message::ToolResult(result),
             Message::User { text: "nudge".to_owned() },
         ];
-        for format in [WireFormat::OpenAi, WireFormat::Responses, WireFormat::Mistral] {
+        for format in [WireFormat::OpenAi, WireFormat::Responses, WireFormat::Mistral, WireFormat::Ollama] {
             let mut conversation = opening.clone();
             let mut before = format.encode(&conversation, &tools, &options);
             for messages in said.chunks(2) {
