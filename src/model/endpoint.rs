@@ -100,7 +100,12 @@ mod tests {
     }
 
     fn fault(parameter: Option<&str>, message: &str) -> ApiFault {
-        ApiFault { kind: FaultKind::BadRequest, message: message.to_owned(), parameter: parameter.map(str::to_owned) }
+        ApiFault {
+            kind: FaultKind::BadRequest,
+            message: message.to_owned(),
+            parameter: parameter.map(str::to_owned),
+            retry_after: None,
+        }
     }
 
     fn options_of(parameters: Value) -> Options {

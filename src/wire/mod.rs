@@ -10,6 +10,7 @@ mod openai;
 mod responses;
 pub mod sse;
 
+use core::time::Duration;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -36,7 +37,7 @@ pub enum WireFormat {
 pub struct Options {
     /// The provider's name of the model.
     pub model: String,
-    /// Further parameters under the provider's names, sent as they are.
+    /// Further parameters under the provider's names, sent as they are, in the place where the format has them.
     pub parameters: Map<String, Value>,
     /// Ask for the answer in pieces.
     pub stream: bool,
@@ -51,6 +52,9 @@ pub struct ApiFault {
     pub message: String,
     /// The parameter that it refuses, where it names one apart from the message.
     pub parameter: Option<String>,
+    /// How long the provider wants us to wait, where its body says so; most say it in a header.
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
+    pub retry_after: Option<Duration>,
 }
 
 /// What follows from an [`ApiFault`].

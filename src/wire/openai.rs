@@ -335,6 +335,7 @@ pub fn explain(status: u16, body: &[u8]) -> ApiFault {
             kind: kind_of_status(status),
             message: excerpt(&String::from_utf8_lossy(body), MESSAGE_CHARS_MAX),
             parameter: None,
+            retry_after: None,
         },
     }
 }
@@ -361,6 +362,7 @@ fn explain_value(status: u16, body: &Value) -> ApiFault {
         kind: kind(status, &word("type"), &word("code"), &message),
         message: excerpt(&message, MESSAGE_CHARS_MAX),
         parameter: (!parameter.is_empty()).then_some(parameter),
+        retry_after: None,
     }
 }
 
