@@ -6,6 +6,7 @@
 
 mod mistral;
 pub mod ollama;
+mod anthropic;
 mod openai;
 mod responses;
 pub mod sse;
@@ -29,6 +30,8 @@ pub enum WireFormat {
     Mistral,
     /// Ollama's own API.
     Ollama,
+    /// Anthropic Messages.
+    Anthropic,
 }
 
 /// What goes into a request besides the conversation and the tools.
@@ -135,6 +138,7 @@ pub enum Stream {
     Responses(responses::Stream),
     Mistral(mistral::Stream),
     Ollama(ollama::Stream),
+    Anthropic(anthropic::Stream),
 }
 
 impl Stream {
@@ -145,6 +149,7 @@ impl Stream {
             Stream::Responses(stream) => stream.push(event),
             Stream::Mistral(stream) => stream.push(event),
             Stream::Ollama(stream) => stream.push(event),
+            Stream::Anthropic(stream) => stream.push(event),
         }
     }
 
@@ -156,6 +161,7 @@ impl Stream {
             Stream::Responses(stream) => stream.finish(),
             Stream::Mistral(stream) => stream.finish(),
             Stream::Ollama(stream) => stream.finish(),
+            Stream::Anthropic(stream) => stream.finish(),
         }
     }
 }
@@ -168,6 +174,7 @@ impl WireFormat {
             WireFormat::Responses => (Framing::Sse, Stream::Responses(responses::Stream::default())),
             WireFormat::Mistral => (Framing::Sse, Stream::Mistral(mistral::Stream::default())),
             WireFormat::Ollama => (Framing::Lines, Stream::Ollama(ollama::Stream::default())),
+            WireFormat::Anthropic => (Framing::Sse, Stream::Anthropic(anthropic::Stream::default())),
         }
     }
 
@@ -178,6 +185,7 @@ impl WireFormat {
             WireFormat::Responses => responses::encode(conversation, tools, options),
             WireFormat::Mistral => mistral::encode(conversation, tools, options),
             WireFormat::Ollama => ollama::encode(conversation, tools, options),
+            WireFormat::Anthropic => anthropic::encode(conversation, tools, options),
         }
     }
 
@@ -189,6 +197,7 @@ impl WireFormat {
             WireFormat::Responses => responses::decode(body),
             WireFormat::Mistral => mistral::decode(body),
             WireFormat::Ollama => ollama::decode(body),
+            WireFormat::Anthropic => anthropic::decode(body),
         }
     }
 
@@ -199,6 +208,7 @@ impl WireFormat {
             WireFormat::Responses => responses::explain(status, body),
             WireFormat::Mistral => mistral::explain(status, body),
             WireFormat::Ollama => ollama::explain(status, body),
+            WireFormat::Anthropic => anthropic::explain(status, body),
         }
     }
 }
@@ -307,6 +317,7 @@ mod tests {
             "responses" => WireFormat::Responses,
             "mistral" => WireFormat::Mistral,
             "ollama" => WireFormat::Ollama,
+            "anthropic" => WireFormat::Anthropic,
             other => panic!("tests/golden/{other} belongs to no format"),
         }
     }
