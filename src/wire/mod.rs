@@ -7,6 +7,7 @@
 mod mistral;
 pub mod ollama;
 mod anthropic;
+mod gemini;
 mod openai;
 mod responses;
 pub mod sse;
@@ -32,6 +33,8 @@ pub enum WireFormat {
     Ollama,
     /// Anthropic Messages.
     Anthropic,
+    /// Google's generateContent: the Gemini API and Vertex AI.
+    Gemini,
 }
 
 /// What goes into a request besides the conversation and the tools.
@@ -139,6 +142,7 @@ pub enum Stream {
     Mistral(mistral::Stream),
     Ollama(ollama::Stream),
     Anthropic(anthropic::Stream),
+    Gemini(gemini::Stream),
 }
 
 impl Stream {
@@ -150,6 +154,7 @@ impl Stream {
             Stream::Mistral(stream) => stream.push(event),
             Stream::Ollama(stream) => stream.push(event),
             Stream::Anthropic(stream) => stream.push(event),
+            Stream::Gemini(stream) => stream.push(event),
         }
     }
 
@@ -162,6 +167,7 @@ impl Stream {
             Stream::Mistral(stream) => stream.finish(),
             Stream::Ollama(stream) => stream.finish(),
             Stream::Anthropic(stream) => stream.finish(),
+            Stream::Gemini(stream) => stream.finish(),
         }
     }
 }
@@ -175,6 +181,7 @@ impl WireFormat {
             WireFormat::Mistral => (Framing::Sse, Stream::Mistral(mistral::Stream::default())),
             WireFormat::Ollama => (Framing::Lines, Stream::Ollama(ollama::Stream::default())),
             WireFormat::Anthropic => (Framing::Sse, Stream::Anthropic(anthropic::Stream::default())),
+            WireFormat::Gemini => (Framing::Sse, Stream::Gemini(gemini::Stream::default())),
         }
     }
 
@@ -186,6 +193,7 @@ impl WireFormat {
             WireFormat::Mistral => mistral::encode(conversation, tools, options),
             WireFormat::Ollama => ollama::encode(conversation, tools, options),
             WireFormat::Anthropic => anthropic::encode(conversation, tools, options),
+            WireFormat::Gemini => gemini::encode(conversation, tools, options),
         }
     }
 
@@ -198,6 +206,7 @@ impl WireFormat {
             WireFormat::Mistral => mistral::decode(body),
             WireFormat::Ollama => ollama::decode(body),
             WireFormat::Anthropic => anthropic::decode(body),
+            WireFormat::Gemini => gemini::decode(body),
         }
     }
 
@@ -209,6 +218,7 @@ impl WireFormat {
             WireFormat::Mistral => mistral::explain(status, body),
             WireFormat::Ollama => ollama::explain(status, body),
             WireFormat::Anthropic => anthropic::explain(status, body),
+            WireFormat::Gemini => gemini::explain(status, body),
         }
     }
 }
@@ -318,6 +328,7 @@ mod tests {
             "mistral" => WireFormat::Mistral,
             "ollama" => WireFormat::Ollama,
             "anthropic" => WireFormat::Anthropic,
+            "gemini" => WireFormat::Gemini,
             other => panic!("tests/golden/{other} belongs to no format"),
         }
     }
