@@ -396,77 +396,137 @@ mod tests {
         }
     }
 
+    /// Bodies and streams from outside, with the name of the file that each came from.
+    fn golden_bytes() -> Vec<(WireFormat, &'static str, Vec<u8>)> {
+        let mut files = Vec::new();
+        for (format, case) in testing::golden_cases() {
+            for name in ["response.json", "stream.txt", "error.json"] {
+                let Ok(bytes) = fs::read(case.join(name)) else { continue };
+                let error: Option<Value> = serde_json::from_slice(&bytes).ok().filter(|_| name == "error.json");
+                let bytes = error.map_or(bytes, |error| error["body"].to_string().into_bytes());
+                files.push((format_of(&format), name, bytes));
+            }
+        }
+        files
+    }
+
+    fn mutated(bytes: &[u8], random: &mut testing::Random) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=random.below(4) {
+            let place = random.below(bytes.len());
+            match random.below(4) {
+                0 => bytes.truncate(place.max(1)),
+                1 => bytes[place] = u8::try_from(random.below(256)).unwrap(),
+                // Still JSON, most of the time: another kind of value where one was expected.
+                2 => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let from = random.pick(&["[", "{}", "null", "\"type\"", "0", "\"text\"", "[{"]);
+                    let to = random.pick(&["null", "[]", "{}", "1e300", "\"\"", "[[", "-1", "\"ü\""]);
+                    let nth = random.below(8);
+                    if let Some((place, _)) = text.match_indices(from).nth(nth) {
+                        bytes = [&text[..place], to, &text[place + from.len()..]].concat().into_bytes();
+                    }
+                }
+                _ => drop(bytes.remove(place)),
+            }
+            if bytes.is_empty() {
+                bytes.push(b'{');
+            }
+        }
+        bytes
+    }
+
     #[test]
     fn mutated_answers_never_panic() {
-        let bodies: Vec<(WireFormat, Vec<u8>)> = testing::golden_cases()
-            .into_iter()
-            .filter_map(|(format, case)| Some((format_of(&format), fs::read(case.join("response.json")).ok()?)))
-            .collect();
-        testing::check_property(2000, |random| {
-            let (format, body) = &bodies[random.below(bodies.len())];
-            let mut body = body.clone();
-            for _ in 0..=random.below(4) {
-                let place = random.below(body.len());
-                match random.below(3) {
-                    0 => body.truncate(place.max(1)),
-                    1 => body[place] = u8::try_from(random.below(256)).unwrap(),
-                    _ => drop(body.remove(place)),
-                }
-                if body.is_empty() {
-                    body.push(b'{');
-                }
-            }
-            let _ = format.decode(&body);
-            let _ = format.explain(400, &body);
+        use crate::conversation::{Message, ToolResult};
+        let files = golden_bytes();
+        testing::check_property(4000, |random| {
+            let (format, name, bytes) = &files[random.below(files.len())];
+            let bytes = mutated(bytes, random);
+            let turn = if *name == "stream.txt" { run_stream(*format, &bytes, 16) } else { format.decode(&bytes) };
+            let _ = format.explain(400, &bytes);
+            // What was read can be sent back.
+            let Ok(turn) = turn else { return };
+            let results: Vec<Message> = turn
+                .tool_calls()
+                .map(|call| ToolResult { call_id: call.id.clone(), text: String::new(), is_error: true })
+                .map(Message::ToolResult)
+                .collect();
+            let conversation = Conversation {
+                system: String::new(),
+                messages: std::iter::once(Message::Assistant { parts: turn.parts }).chain(results).collect(),
+            };
+            let body = format.encode(&conversation, &[], &Options::default());
+            assert!(serde_json::from_slice::<Value>(&body).is_ok());
         });
     }
+
+    /// The turn as the next request holds it.
+    fn sent_back(format: WireFormat, body: &[u8], pointer: &str) -> Value {
+        use crate::conversation::Message;
+        let parts = format.decode(body).unwrap().parts;
+        let user = Message::User { text: "?".to_owned() };
+        let messages = vec![user.clone(), Message::Assistant { parts }, user];
+        let conversation = Conversation { system: "s".to_owned(), messages };
+        let request = format.encode(&conversation, &[], &Options::default());
+        serde_json::from_slice::<Value>(&request).unwrap().pointer(pointer).cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_turn_goes_back_as_it_came() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let read = |path: &str| fs::read(root.join(path).join("response.json")).unwrap();
+        for case in ["one_tool_call", "several_tool_calls", "reasoning_sent_back", "text_with_citations", "pause_turn"]
+        {
+            let body = read(&format!("anthropic/{case}"));
+            let came: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(sent_back(WireFormat::Anthropic, &body, "/messages/1/content"), came["content"], "{case}");
+        }
+        for case in
+            ["one_tool_call", "several_tool_calls", "reasoning_sent_back", "signature_on_empty_text", "call_ids"]
+        {
+            let body = read(&format!("gemini/{case}"));
+            let came: Value = serde_json::from_slice(&body).unwrap();
+            let content = sent_back(WireFormat::Gemini, &body, "/contents/1");
+            assert_eq!(content["parts"], came["candidates"][0]["content"]["parts"], "{case}");
+        }
+    }
+
+    const FORMATS: [WireFormat; 6] = [
+        WireFormat::OpenAi,
+        WireFormat::Responses,
+        WireFormat::Anthropic,
+        WireFormat::Gemini,
+        WireFormat::Mistral,
+        WireFormat::Ollama,
+    ];
 
     #[test]
     fn a_request_begins_with_the_one_before() {
         use crate::conversation::{Message, Part, ToolCall, ToolResult};
+        // Anthropic's marks move to the new end of the request; they are no part of what is cached.
+        const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}";
         let tools =
             [ToolSpec { name: "t".to_owned(), description: "d".to_owned(), parameters: json!({"type": "object"}) }];
-        let options = Options { model: "m".to_owned(), ..Options::default() };
-        let opening =
-            Conversation { system: "s".to_owned(), messages: vec![Message::User { text: "objective".to_owned() }] };
-        let call = ToolCall { id: "1".to_owned(), name: "t".to_owned(), arguments: json!("{\"b\": 1, \"a\": 2}") };
-        let result = ToolResult { call_id: "1".to_owned(), text: "r".to_owned(), is_error: false };
-        let said = [
-            Message::Assistant { parts: vec![Part::ToolCall(call)] },
-            Message::ToolResult(result),
-            Message::User { text: "nudge".to_owned() },
-        ];
-        for format in [WireFormat::OpenAi, WireFormat::Responses, WireFormat::Mistral, WireFormat::Ollama] {
-            let mut conversation = opening.clone();
-            let mut before = format.encode(&conversation, &tools, &options);
-            for messages in said.chunks(2) {
-                conversation.messages.extend_from_slice(messages);
-                let request = format.encode(&conversation, &tools, &options);
-                // All but the brackets that close the one before.
-                assert!(request.starts_with(&before[..before.len() - 2]), "{format:?}");
-                before = request;
+        let parameters = json!({"temperature": 0.2}).as_object().cloned().unwrap();
+        let options = Options { model: "m".to_owned(), parameters, stream: true };
+        for format in FORMATS {
+            let mut conversation =
+                Conversation { system: "s".to_owned(), messages: vec![Message::User { text: "objective".to_owned() }] };
+            let encoded = |conversation: &Conversation| {
+                String::from_utf8(format.encode(conversation, &tools, &options)).unwrap().replace(MARK, "")
+            };
+            for turn in 0..3 {
+                let first = encoded(&conversation);
+                let call =
+                    ToolCall { id: turn.to_string(), name: "t".to_owned(), arguments: json!("{\"b\": 1, \"a\": 2}") };
+                conversation.messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] });
+                let result = ToolResult { call_id: turn.to_string(), text: "r".to_owned(), is_error: false };
+                conversation.messages.push(Message::ToolResult(result));
+                let second = encoded(&conversation);
+                // All but the brackets that close the first.
+                assert!(second.starts_with(&first[..first.len() - 2]), "{format:?}:\n{first}\n{second}");
             }
         }
-    }
-
-    #[test]
-    fn mutated_streams_never_panic() {
-        let streams: Vec<(WireFormat, Vec<u8>)> = testing::golden_cases()
-            .into_iter()
-            .filter_map(|(format, case)| Some((format_of(&format), fs::read(case.join("stream.txt")).ok()?)))
-            .collect();
-        testing::check_property(2000, |random| {
-            let (format, bytes) = &streams[random.below(streams.len())];
-            let mut bytes = bytes.clone();
-            for _ in 0..=random.below(4) {
-                let place = random.below(bytes.len());
-                match random.below(3) {
-                    0 => bytes.truncate(place.max(1)),
-                    1 => bytes[place] = u8::try_from(random.below(256)).unwrap(),
-                    _ => drop(bytes.splice(place..place, *b"null")),
-                }
-            }
-            let _ = run_stream(*format, &bytes, bytes.len());
-        });
     }
 }
