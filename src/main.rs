@@ -27,6 +27,7 @@
 //! ├── config/              ENVIRONMENT → Config, all mistakes in one go
 //! │   ├── mod.rs           the whole; the only reader of the environment
 //! │   ├── model.rs         which model, where, with which key
+//! │   ├── provider.rs      each provider's names, variables and default URL
 //! │   ├── tools.rs         which tools, within which limits
 //! │   ├── network.rs       proxies and private roots
 //! │   ├── context.rs       what the model is told of all other variables, and what is a secret

@@ -7,6 +7,7 @@
 mod context;
 pub mod model;
 mod network;
+pub mod provider;
 pub mod read;
 pub mod tools;
 
@@ -18,8 +19,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use self::context::ContextVariable;
-pub use self::model::{ModelConfig, Provider};
+pub use self::model::ModelConfig;
 pub use self::network::Network;
+pub use self::provider::{Api, KeyForm, Provider};
 pub use self::read::ConfigError;
 use self::read::{At, Reader, kind, nearest};
 pub use self::tools::{Builtin, ToolEntry};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Number, Value};
 
 use super::Environment;
+use super::provider::{Api, KeyForm, Provider};
 use super::read::{At, Reader, kind, shown};
 use crate::secret::Secret;
 
@@ -21,51 +22,28 @@ const NAME_SPELLINGS: [&str; 5] = ["name", "modelName", "model_name", "apiName",
 const ENDPOINT_SPELLINGS: [&str; 4] = ["endpoint", "base_url", "baseUrl", "api_base"];
 const KEY_SPELLINGS: [&str; 2] = ["api_key", "apiKey"];
 const PROMPT_SPELLINGS: [&str; 2] = ["systemPrompt", "system_prompt"];
-const OTHER_FIELDS: [&str; 8] =
-    ["provider", "temperature", "params", "max_tokens", "context_window", "headers", "timeout_seconds", "stream"];
+const OTHER_FIELDS: [&str; 12] = [
+    "provider",
+    "temperature",
+    "params",
+    "max_tokens",
+    "context_window",
+    "headers",
+    "timeout_seconds",
+    "stream",
+    "api",
+    "api_version",
+    "project",
+    "location",
+];
+/// Where Google's own libraries look for a model when nobody says otherwise.
+const LOCATION_DEFAULT: &str = "global";
+/// Google Cloud's documentation, "About VM metadata", read 2026-11.
+const METADATA_HOST_DEFAULT: &str = "metadata.google.internal";
+const KEY_FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// What the runtime itself says in every request.
-const PARAMS_OF_OURS: [&str; 4] = ["model", "messages", "tools", "stream"];
-
-/// Who serves the model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Provider {
-    OpenAi,
-    OpenAiCompatible,
-    Replay,
-}
-
-impl Provider {
-    /// Every accepted word; the first one of each is the provider's name.
-    const WORDS: [(&'static str, Provider); 3] =
-        [("openai", Provider::OpenAi), ("openai-compatible", Provider::OpenAiCompatible), ("replay", Provider::Replay)];
-
-    fn from_word(word: &str) -> Option<Provider> {
-        let word = word.to_ascii_lowercase();
-        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, provider)| *provider)
-    }
-
-    /// The provider's name as the configuration has it.
-    pub fn name(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, provider)| *provider == self).map_or("?", |(word, _)| word)
-    }
-
-    /// The environment variables that may hold the key and the base URL.
-    fn variables(self) -> (&'static [&'static str], &'static [&'static str]) {
-        match self {
-            Provider::OpenAi | Provider::OpenAiCompatible => (&["OPENAI_API_KEY"], &["OPENAI_BASE_URL"]),
-            Provider::Replay => (&[], &[]),
-        }
-    }
-
-    fn default_endpoint(self) -> Option<&'static str> {
-        match self {
-            // OpenAI's API reference, "Introduction", read 2026-11.
-            Provider::OpenAi => Some("https://api.openai.com/v1"),
-            Provider::OpenAiCompatible => None,
-            Provider::Replay => Some(""),
-        }
-    }
-}
+const PARAMS_OF_OURS: [&str; 9] =
+    ["model", "messages", "tools", "stream", "input", "instructions", "contents", "system", "systemInstruction"];
 
 /// One model, ready to be asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +54,7 @@ pub struct ModelConfig {
     /// Base URL without a slash at its end; empty for `replay`.
     pub endpoint: String,
     pub api_key: Option<Secret>,
+    pub key_form: KeyForm,
     /// What a person must look at when the key is refused: the variable, and the field in it.
     pub api_key_source: String,
     pub temperature: Option<Number>,
@@ -92,6 +71,19 @@ pub struct ModelConfig {
     pub silence: Duration,
     /// Whether answers come in pieces, where the provider can do that.
     pub stream: bool,
+    /// Which of OpenAI's formats, where the configuration says so.
+    pub api: Option<Api>,
+    /// Azure's `api-version`; the Gemini API's `v1` or `v1beta`.
+    pub api_version: Option<String>,
+    pub google: Google,
+}
+
+/// Where a model of Vertex AI lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Google {
+    pub project: Option<String>,
+    pub location: String,
+    pub metadata_host: String,
 }
 
 /// Reads the variable. `None` when something is wrong; the reader has the mistakes.
@@ -157,21 +149,52 @@ fn read_model(
     let params = read_params(reader, at, object);
     let max_tokens = reader.whole_number(at, object, "max_tokens", 1);
     let context_window = reader.whole_number(at, object, "context_window", 1);
-    let headers = read_headers(reader, at, object);
+    let mut headers = read_headers(reader, at, object);
     let silence = reader.whole_number(at, object, "timeout_seconds", 1).map_or(SILENCE_DEFAULT, Duration::from_secs);
     let stream = reader.boolean(at, object, "stream").unwrap_or(true);
+    let api = read_api(reader, at, object);
+    let google = read_google(reader, environment, at, object);
+    let api_version = reader.text(at, object, "api_version");
     let provider = provider?;
+    let default_endpoint = provider.default_endpoint(&google.location);
     let endpoint = read_endpoint(reader, environment, at, provider, written_endpoint);
-    let (api_key, api_key_source) = read_key(reader, environment, at, provider, written_key);
-    if api_key.is_none() && provider == Provider::OpenAi && endpoint.as_deref() == provider.default_endpoint() {
+    let endpoint = endpoint.unwrap_or_else(|| {
+        if default_endpoint.is_none() && !has_endpoint_error(reader, at) {
+            let also = provider.url_variable().unwrap_or_default();
+            let accepted = format!("an http:// or https:// URL, also in {also}");
+            reader.error(
+                &at.key(ENDPOINT_SPELLINGS[0]),
+                format!("required for this provider and missing, accepted: {accepted}"),
+            );
+        }
+        default_endpoint.clone().unwrap_or_default()
+    });
+    // As in Google's libraries, a project in the environment counts more than a key there.
+    let is_vertex_project = provider == Provider::Vertex && google.project.is_some() && written_key.is_none();
+    let Key { key: api_key, form: key_form, source: api_key_source } =
+        read_key(reader, environment, at, provider, written_key);
+    let api_key = api_key.filter(|_| !(is_vertex_project && key_form == KeyForm::Key));
+    let api_version = api_version.or_else(|| version_variable(environment, provider));
+    headers.extend(openai_headers(environment, provider));
+    let is_default_endpoint = default_endpoint.as_ref() == Some(&endpoint);
+    if api_key.is_none() && provider.wants_key(is_default_endpoint) {
         let error = format!("required and missing, accepted: a string, or the variable {api_key_source}");
         reader.error(&at.key(KEY_SPELLINGS[0]), error);
+    }
+    if provider == Provider::Vertex && api_key.is_none() && environment.raw(KEY_FILE_VARIABLE).is_some() {
+        let accepted =
+            "workload identity (the metadata server), GOOGLE_OAUTH_ACCESS_TOKEN, or an API key in GOOGLE_API_KEY";
+        reader.error(
+            &At::root(KEY_FILE_VARIABLE),
+            format!("key files are not read, accepted: not set; instead {accepted}"),
+        );
     }
     Some(ModelConfig {
         provider,
         name: name?,
-        endpoint: endpoint?,
+        endpoint,
         api_key,
+        key_form,
         api_key_source,
         temperature,
         system_prompt,
@@ -181,6 +204,9 @@ fn read_model(
         headers,
         silence,
         stream,
+        api,
+        api_version,
+        google,
     })
 }
 
@@ -266,6 +292,7 @@ fn is_header_value(value: &str) -> bool {
     value.trim().bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic())
 }
 
+/// `None`: nobody says, or what is said cannot be used, which the reader knows.
 fn read_endpoint(
     reader: &mut Reader,
     environment: &Environment,
@@ -273,36 +300,85 @@ fn read_endpoint(
     provider: Provider,
     written: Option<String>,
 ) -> Option<String> {
-    let at_endpoint = at.key(ENDPOINT_SPELLINGS[0]);
-    let (_, url_variables) = provider.variables();
-    let from_variable = || url_variables.iter().find_map(|variable| Some((*variable, environment.lossy(variable)?)));
-    if let Some(url) = written {
-        return match endpoint_fault(&url) {
-            None => Some(url.trim_end_matches('/').to_owned()),
-            Some(fault) => {
-                reader.error(&at_endpoint, fault);
-                None
-            }
-        };
+    let from_variable = || {
+        let variable = provider.url_variable()?;
+        let url = environment.lossy(variable)?;
+        Some((At::root(variable), if provider == Provider::Ollama { url_of_ollama_host(&url) } else { url }))
+    };
+    let (place, url) = written.map(|url| (at.key(ENDPOINT_SPELLINGS[0]), url)).or_else(from_variable)?;
+    match endpoint_fault(&url) {
+        None => Some(url.trim_end_matches('/').to_owned()),
+        Some(fault) => {
+            reader.error(&place, fault);
+            None
+        }
     }
-    if let Some((variable, url)) = from_variable() {
-        return match endpoint_fault(&url) {
-            None => Some(url.trim_end_matches('/').to_owned()),
-            Some(fault) => {
-                reader.error(&At::root(variable), fault);
-                None
-            }
-        };
+}
+
+fn has_endpoint_error(reader: &Reader, at: &At) -> bool {
+    let path = at.key(ENDPOINT_SPELLINGS[0]).path;
+    reader.errors.iter().any(|error| {
+        error.path == path || error.variable.ends_with("_BASE_URL") || error.variable.ends_with("_ENDPOINT")
+    })
+}
+
+/// `OLLAMA_HOST` may lack scheme and port, and may be the address that a server binds to (Ollama's `envconfig`, read
+/// 2026-11).
+fn url_of_ollama_host(host: &str) -> String {
+    const PORT_DEFAULT: &str = "11434";
+    let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (name, Some(port)),
+        _ => (authority, None),
+    };
+    let name = match name {
+        "" | "0.0.0.0" => "127.0.0.1",
+        name => name,
+    };
+    match port {
+        Some(port) => format!("{scheme}://{name}:{port}{path}"),
+        None if host.contains("://") => format!("{scheme}://{name}{path}"),
+        None => format!("{scheme}://{name}:{PORT_DEFAULT}{path}"),
     }
-    let endpoint = provider.default_endpoint();
-    if endpoint.is_none() {
-        let also = url_variables.join(", ");
-        reader.error(
-            &at_endpoint,
-            format!("required for this provider and missing, accepted: an http:// or https:// URL, also in {also}"),
-        );
+}
+
+fn read_api(reader: &mut Reader, at: &At, object: &Map<String, Value>) -> Option<Api> {
+    match reader.text(at, object, "api")?.as_str() {
+        "chat" => Some(Api::Chat),
+        "responses" => Some(Api::Responses),
+        _ => {
+            reader.error(&at.key("api"), "not accepted, accepted: chat, responses");
+            None
+        }
     }
-    endpoint.map(str::to_owned)
+}
+
+fn read_google(reader: &mut Reader, environment: &Environment, at: &At, object: &Map<String, Value>) -> Google {
+    let mut word = |key: &str, variable: &str| {
+        let word = reader.text(at, object, key).or_else(|| environment.lossy(variable));
+        // It becomes a piece of a URL.
+        let is_plain = |word: &String| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+        if word.as_ref().is_some_and(|word| !is_plain(word)) {
+            reader.error(&at.key(key), "not accepted, accepted: letters, digits, and -._:");
+        }
+        word.filter(is_plain)
+    };
+    Google {
+        project: word("project", "GOOGLE_CLOUD_PROJECT"),
+        location: word("location", "GOOGLE_CLOUD_LOCATION").unwrap_or_else(|| LOCATION_DEFAULT.to_owned()),
+        metadata_host: environment.lossy("GCE_METADATA_HOST").unwrap_or_else(|| METADATA_HOST_DEFAULT.to_owned()),
+    }
+}
+
+fn version_variable(environment: &Environment, provider: Provider) -> Option<String> {
+    match provider {
+        Provider::AzureOpenAi => {
+            environment.lossy("OPENAI_API_VERSION").or_else(|| environment.lossy("AZURE_OPENAI_API_VERSION"))
+        }
+        Provider::Gemini => environment.lossy("GOOGLE_GENAI_API_VERSION"),
+        _ => None,
+    }
 }
 
 /// What is wrong with a base URL. A password in it would stand in every error message, so it is not accepted.
@@ -323,28 +399,67 @@ fn endpoint_fault(url: &str) -> Option<&'static str> {
     None
 }
 
+struct Key {
+    key: Option<Secret>,
+    form: KeyForm,
+    /// Where it came from, or where one would be looked for.
+    source: String,
+}
+
 fn read_key(
     reader: &mut Reader,
     environment: &Environment,
     at: &At,
     provider: Provider,
     written: Option<String>,
-) -> (Option<Secret>, String) {
-    let (key_variables, _) = provider.variables();
-    let at_key = at.key(KEY_SPELLINGS[0]);
-    let (key, place) = match written {
-        Some(key) => (Some(key), at_key),
+) -> Key {
+    let variables = provider.key_variables();
+    let (key, form, place) = match written {
+        // Google's access tokens begin so (its OAuth documentation, read 2026-11); no API key does.
+        Some(key) if provider == Provider::Vertex && key.starts_with("ya29.") => {
+            (Some(key), KeyForm::Token, at.key(KEY_SPELLINGS[0]))
+        }
+        Some(key) => (Some(key), KeyForm::Key, at.key(KEY_SPELLINGS[0])),
         None => {
-            let found = key_variables.iter().find_map(|variable| Some((*variable, environment.lossy(variable)?)));
-            let variable =
-                found.as_ref().map_or(key_variables.first().copied().unwrap_or(VARIABLE), |(variable, _)| variable);
-            (found.map(|(_, key)| key), At::root(variable))
+            let found = variables.iter().find_map(|(name, form)| Some((environment.lossy(name)?, *form, *name)));
+            match found {
+                Some((key, form, variable)) => (Some(key), form, At::root(variable)),
+                None => (None, KeyForm::Key, At::root(variables.first().map_or(VARIABLE, |(name, _)| name))),
+            }
         }
     };
     let source = if place.path.is_empty() { place.variable.to_owned() } else { format!("{VARIABLE}: {}", place.path) };
     if key.as_deref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
         reader.error(&place, "has characters that no HTTP header carries, accepted: visible ASCII without spaces");
-        return (None, source);
+        return Key { key: None, form, source };
     }
-    (key.map(Secret::new), source)
+    Key { key: key.map(Secret::new), form, source }
+}
+
+/// Headers that name the organization and project of OpenAI (its API reference, "Authentication", read 2026-11).
+fn openai_headers(environment: &Environment, provider: Provider) -> Vec<(String, Secret)> {
+    let names = [("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")];
+    let set = names.iter().filter(|_| provider == Provider::OpenAi).filter_map(|(variable, header)| {
+        let value = environment.lossy(variable).filter(|value| is_header_value(value))?;
+        Some(((*header).to_owned(), Secret::new(value)))
+    });
+    set.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_ollama_is_completed() {
+        for (host, url) in [
+            ("1.2.3.4", "http://1.2.3.4:11434"),
+            (":5000", "http://127.0.0.1:5000"),
+            ("0.0.0.0", "http://127.0.0.1:11434"),
+            ("https://ollama.example.com", "https://ollama.example.com"),
+            ("http://h:80/x", "http://h:80/x"),
+        ] {
+            assert_eq!(url_of_ollama_host(host), url);
+        }
+    }
 }

@@ -93,11 +93,12 @@ fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
         .collect())
 }
 
-/// One POST.
+/// One question to a server.
 pub struct Request<'a> {
     pub url: &'a str,
     /// In the order in which they are sent; values are kept out of every message.
     pub headers: &'a [(String, String)],
+    /// Not sent with a GET.
     pub body: &'a [u8],
     /// Limit on the time without a byte from the server.
     pub silence: Duration,
@@ -193,22 +194,45 @@ impl Client {
         Client { agent: agent(RootCerts::WebPki), with_private_roots, private_servers: RefCell::default() }
     }
 
-    /// Sends the request and reads the head of the answer.
+    /// POSTs the request and reads the head of the answer.
     pub fn post(&self, request: &Request<'_>) -> Result<Response, HttpError> {
+        self.send(request, |agent| {
+            let builder = with_headers(agent.post(request.url).content_type("application/json"), request)?;
+            let proxy = proxy_of(request)?;
+            builder.config().timeout_per_read(Some(request.silence)).proxy(proxy).build().send(request.body)
+        })
+    }
+
+    /// GETs what is there and reads the head of the answer.
+    pub fn get(&self, request: &Request<'_>) -> Result<Response, HttpError> {
+        self.send(request, |agent| {
+            let builder = with_headers(agent.get(request.url), request)?;
+            let proxy = proxy_of(request)?;
+            builder.config().timeout_per_read(Some(request.silence)).proxy(proxy).build().call()
+        })
+    }
+
+    fn send(
+        &self,
+        request: &Request<'_>,
+        send: impl Fn(&ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Response, HttpError> {
+        let exchange = |agent| send(agent).map_err(|error| HttpError::new(request.url, error));
         let server = server_of(request.url);
         let is_private = self.private_servers.borrow().contains(server);
-        match (&self.with_private_roots, is_private) {
-            (Some(agent), true) => post(agent, request),
-            (Some(agent), false) => match post(&self.agent, request) {
+        let answer = match (&self.with_private_roots, is_private) {
+            (Some(agent), true) => exchange(agent),
+            (Some(agent), false) => match exchange(&self.agent) {
                 Err(error) if error.fault == HttpFault::Tls && error.says("UnknownIssuer") => {
-                    let response = post(agent, request)?;
+                    let answer = exchange(agent)?;
                     self.private_servers.borrow_mut().insert(server.to_owned());
-                    Ok(response)
+                    Ok(answer)
                 }
                 result => result,
             },
-            (None, _) => post(&self.agent, request),
-        }
+            (None, _) => exchange(&self.agent),
+        };
+        Ok(Response::of(answer?, request.url))
     }
 }
 
@@ -231,23 +255,20 @@ fn agent(roots: RootCerts) -> ureq::Agent {
     config.new_agent()
 }
 
-fn post(agent: &ureq::Agent, request: &Request<'_>) -> Result<Response, HttpError> {
-    let fail = |error: ureq::Error| HttpError::new(request.url, error);
-    let mut builder = agent.post(request.url).content_type("application/json");
+fn with_headers<B>(
+    mut builder: ureq::RequestBuilder<B>,
+    request: &Request<'_>,
+) -> Result<ureq::RequestBuilder<B>, ureq::Error> {
     for (name, value) in request.headers {
-        let mut value = HeaderValue::from_str(value).map_err(|error| fail(ureq::Error::Http(error.into())))?;
+        let mut value = HeaderValue::from_str(value).map_err(|error| ureq::Error::Http(error.into()))?;
         value.set_sensitive(true);
         builder = builder.header(name, value);
     }
-    let proxy = request.proxy.map(ureq::Proxy::new).transpose().map_err(fail)?;
-    let builder = builder.config().timeout_per_read(Some(request.silence)).proxy(proxy).build();
-    let (parts, body) = builder.send(request.body).map_err(fail)?.into_parts();
-    let headers = parts
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
-    Ok(Response { status: parts.status.as_u16(), headers, body, url: request.url.to_owned() })
+    Ok(builder)
+}
+
+fn proxy_of(request: &Request<'_>) -> Result<Option<ureq::Proxy>, ureq::Error> {
+    request.proxy.map(ureq::Proxy::new).transpose()
 }
 
 /// Scheme, host and port of a URL.
@@ -258,6 +279,16 @@ fn server_of(url: &str) -> &str {
 }
 
 impl Response {
+    fn of(response: ureq::http::Response<ureq::Body>, url: &str) -> Response {
+        let (parts, body) = response.into_parts();
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        Response { status: parts.status.as_u16(), headers, body, url: url.to_owned() }
+    }
+
     /// The first header of that name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())

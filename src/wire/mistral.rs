@@ -311,7 +311,8 @@ fn word(value: &Value, key: &str) -> String {
 }
 
 fn stop_reason(word: &str, has_calls: bool, usage: Usage) -> Result<StopReason, ApiFault> {
-    let fault = |kind, message: &str| ApiFault { kind, message: message.to_owned(), parameter: None };
+    let fault =
+        |kind, message: &str| ApiFault { kind, message: message.to_owned(), parameter: None, retry_after: None };
     match word {
         "error" => Err(fault(FaultKind::Unavailable, "the model stopped with an error")),
         // The model's own limit. When most of it is the prompt, a shorter conversation helps; else the answer ran away.
@@ -455,6 +456,7 @@ pub fn explain(status: u16, body: &[u8]) -> ApiFault {
             kind: kind_of_status(status),
             message: excerpt(&String::from_utf8_lossy(body), MESSAGE_CHARS_MAX),
             parameter: None,
+            retry_after: None,
         },
     }
 }
@@ -482,6 +484,7 @@ fn explain_value(status: u16, body: &Value) -> ApiFault {
         kind: kind(status, &word(error, "type"), &text),
         message: excerpt(&text, MESSAGE_CHARS_MAX),
         parameter: parameter.or_else(|| details.first().map(|detail| place(detail))).filter(|name| !name.is_empty()),
+        retry_after: None,
     }
 }
 

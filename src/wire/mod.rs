@@ -4,10 +4,10 @@
 //! answer together and decodes the whole like any other; here is one match for each of them. The files share nothing with
 //! each other, because providers drift apart.
 
-mod mistral;
-pub mod ollama;
 mod anthropic;
 mod gemini;
+mod mistral;
+pub mod ollama;
 mod openai;
 mod responses;
 pub mod sse;

@@ -298,7 +298,7 @@ fn fault(status: u16, text: &str) -> ApiFault {
         408 | 409 | 424 | 425 | 499 | 500 | 502..=504 | 506..=599 => FaultKind::Unavailable,
         _ => FaultKind::BadRequest,
     };
-    ApiFault { kind, message: excerpt(text, MESSAGE_CHARS_MAX), parameter }
+    ApiFault { kind, message: excerpt(text, MESSAGE_CHARS_MAX), parameter, retry_after: None }
 }
 
 /// What `truncate: false` and `shift: false` lead to: of the runners up to 0.29, of the server since 0.30, of llama.cpp's server

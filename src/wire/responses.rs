@@ -364,6 +364,7 @@ pub fn explain(status: u16, body: &[u8]) -> ApiFault {
             kind: kind_of_status(status),
             message: excerpt(&String::from_utf8_lossy(body), MESSAGE_CHARS_MAX),
             parameter: None,
+            retry_after: None,
         },
     }
 }
@@ -383,6 +384,7 @@ fn explain_value(status: u16, body: &Value) -> ApiFault {
         kind: kind(status, &word(error, "type"), &word(error, "code"), &message),
         message: excerpt(&message, MESSAGE_CHARS_MAX),
         parameter: (!parameter.is_empty()).then_some(parameter),
+        retry_after: None,
     }
 }
 
