@@ -23,6 +23,8 @@ use crate::verify;
 const TURNS_WITHOUT_CALLS_MAX: u32 = 3;
 /// Turns in a row that were cut off, or refused, after which the run ends.
 const SPOILED_TURNS_MAX: u32 = 2;
+/// Turns in a row that the provider may pause; after that a pause counts as an answer.
+const PAUSES_MAX: u32 = 5;
 /// Tool calls of one turn that are run; no model that knows what it does asks for more.
 const CALLS_PER_TURN_MAX: usize = 128;
 
@@ -396,6 +398,7 @@ pub struct Streak {
     without_calls: u32,
     cut_off: u32,
     refused: u32,
+    paused: u32,
     was_empty: bool,
 }
 
@@ -419,6 +422,10 @@ pub fn decide(turn: &Turn, streak: &mut Streak) -> Next {
             return Next::Say(prompt::REFUSED.to_owned());
         }
         _ if turn.tool_calls().next().is_some() => return Next::RunTools,
+        StopReason::Paused if before.paused < PAUSES_MAX => {
+            *streak = Streak { paused: before.paused + 1, without_calls: before.without_calls, ..Streak::default() };
+            return Next::AskAgain;
+        }
         _ if text.is_empty() && !before.was_empty => {
             *streak = Streak { was_empty: true, without_calls: before.without_calls, ..Streak::default() };
             return Next::AskAgain;
@@ -449,4 +456,24 @@ fn finish_in_words(text: &str) -> Option<Result<Finish, String>> {
         text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).and_then(|rest| rest.strip_suffix("```"));
     let Ok(Value::Object(arguments)) = serde_json::from_str(unfenced.unwrap_or(text).trim()) else { return None };
     Some(Finish::read(&arguments).map_err(|error| error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::{Part, Usage};
+
+    fn turn(text: &str, stop_reason: StopReason) -> Turn {
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text { text: text.to_owned() }] };
+        Turn { parts, stop_reason, usage: Usage::default() }
+    }
+
+    #[test]
+    fn a_paused_turn_goes_on_a_bounded_number_of_times() {
+        let mut streak = Streak::default();
+        for _ in 0..PAUSES_MAX {
+            assert_eq!(decide(&turn("Searching.", StopReason::Paused), &mut streak), Next::AskAgain);
+        }
+        assert!(matches!(decide(&turn("Searching.", StopReason::Paused), &mut streak), Next::Say(_)));
+    }
 }

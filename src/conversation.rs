@@ -136,6 +136,8 @@ pub enum StopReason {
     TokenLimit,
     /// The model refused, or a filter removed the answer.
     Refused,
+    /// The provider wants the answer so far back, and goes on with it.
+    Paused,
     /// A word of the provider's that we do not know.
     Other(String),
 }

@@ -34,11 +34,19 @@
 //! │   └── read.rs          JSON that a person wrote
 //! ├── wire/                OTHER PEOPLE'S FORMATS. Pure: values in, values out
 //! │   ├── mod.rs           WireFormat: one match each for encode, decode, explain
+//! │   ├── anthropic.rs     Messages
 //! │   ├── openai.rs        Chat Completions
+//! │   ├── responses.rs     OpenAI Responses
+//! │   ├── gemini.rs        generateContent (the Gemini API and Vertex AI serve it)
+//! │   ├── mistral.rs       Chat Completions as Mistral speaks it
+//! │   ├── ollama.rs        /api/chat
 //! │   └── sse.rs           event-stream framing: bytes → events
 //! ├── model/               ONE QUESTION TO A LANGUAGE MODEL, MADE DEPENDABLE
-//! │   ├── mod.rs           Model::ask: encode → post → decode, with retries
+//! │   ├── mod.rs           Model: a provider, or a file that is replayed
+//! │   ├── connection.rs    a provider: encode → post → decode, with retries
 //! │   ├── endpoint.rs      provider → URL, headers, parameters. Pure
+//! │   ├── credential.rs    a key, or a Google access token that is renewed
+//! │   ├── ollama.rs        the size of the context, and whether the prompt fitted
 //! │   ├── retry.rs         fault and attempt → wait this long, or give up. Pure
 //! │   └── replay.rs        answers from a file instead of a provider
 //! ├── tools/               WHAT THE MODEL MAY DO
@@ -235,7 +243,16 @@ fn help() -> String {
     for (name, what) in config::VARIABLES {
         text.push_str(&format!("  {name:28} {what}\n"));
     }
-    text.push_str("  OPENAI_API_KEY, OPENAI_BASE_URL  the key and base URL of `openai` and `openai-compatible`\n");
+    for (_, provider) in config::Provider::WORDS {
+        let names = provider.key_variables().iter().map(|(name, _)| *name).chain(provider.url_variable());
+        let names: Vec<&str> = names.filter(|name| !text.contains(name)).collect();
+        if !names.is_empty() {
+            text.push_str(&format!("  {:28} key or base URL of {}\n", names.join(", "), provider.name()));
+        }
+    }
+    text.push_str("  SSL_CERT_FILE, SSL_CERT_DIR  PEM roots added to the built-in ones\n");
+    text.push_str("  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY  as curl reads them\n");
+    text.push_str("  RUST_LOG                     error, warn, info or debug, default info\n");
     text.push_str(
         "\nEvery other variable is told to the model as context, of a secret only its name. README.md has it all.\n",
     );

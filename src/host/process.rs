@@ -653,7 +653,7 @@ mod tests {
     fn a_process_that_ignores_sigterm_is_killed_with_all_it_started() {
         let place = TestDirectory::new();
         let reader = fifo_and_reader(&place);
-        let script = format!("trap '' TERM; exec 3<>{}; echo ready; sleep 60; sleep 60", place.join("fifo").display());
+        let script = format!("trap '' TERM; exec 3>{}; echo ready; sleep 60; sleep 60", place.join("fifo").display());
         let ended = run_past_deadline(&script);
         assert_eq!(ended.status, ExitStatus::Signal(9));
         assert!(!ended.output_was_kept_open);
@@ -698,7 +698,7 @@ mod tests {
         let place = TestDirectory::new();
         let reader = fifo_and_reader(&place);
         let fifo = place.join("fifo");
-        run_past_deadline(&format!("exec 3<>{}; echo ready; while :; do sleep 60 & done", fifo.display()));
+        run_past_deadline(&format!("exec 3>{}; echo ready; while :; do sleep 60 & done", fifo.display()));
         reader.join().unwrap();
     }
 
@@ -727,7 +727,7 @@ mod tests {
     fn a_call_that_fails_midway_leaves_nothing_alive() {
         let place = TestDirectory::new();
         let reader = fifo_and_reader(&place);
-        let process = shell(&format!("exec 3<>{}; sleep 60", place.join("fifo").display()));
+        let process = shell(&format!("exec 3>{}; sleep 60", place.join("fifo").display()));
         let running = Running::start(&process).unwrap();
         // The reader has opened the FIFO as soon as somebody writes to it.
         drop(File::options().write(true).open(place.join("fifo")).unwrap());

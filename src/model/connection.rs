@@ -208,7 +208,7 @@ impl Connection {
             self.is_without_tools = true;
             return Some("this model cannot call tools, it is asked without them".to_owned());
         }
-        endpoint::without_refused(&mut self.options, &mut self.refused, fault)
+        endpoint::without_refused(self.endpoint.format, &mut self.options, &mut self.refused, fault)
     }
 
     /// Asks Ollama's server what the model can hold, once.

@@ -213,7 +213,12 @@ pub fn options(config: &ModelConfig) -> Options {
 
 /// Drops or renames the parameter that the provider refuses, if it is one that we sent. `refused` remembers the names for
 /// the run, so that each is tried once. Says what was changed; `None`: nothing of ours is to blame.
-pub fn without_refused(options: &mut Options, refused: &mut Vec<String>, fault: &ApiFault) -> Option<String> {
+pub fn without_refused(
+    format: WireFormat,
+    options: &mut Options,
+    refused: &mut Vec<String>,
+    fault: &ApiFault,
+) -> Option<String> {
     if fault.kind != FaultKind::BadRequest {
         return None;
     }
@@ -221,6 +226,8 @@ pub fn without_refused(options: &mut Options, refused: &mut Vec<String>, fault: 
     let value = options.parameters.shift_remove(&name)?;
     refused.push(name.clone());
     let other = MAX_TOKENS_NAMES.iter().find(|other| MAX_TOKENS_NAMES.contains(&name.as_str()) && **other != name);
+    // Only Chat Completions knows the limit by two names.
+    let other = other.filter(|_| format == WireFormat::OpenAi);
     match other.filter(|other| !refused.iter().any(|name| name == *other)) {
         Some(other) => {
             options.parameters.insert((*other).to_owned(), value);
@@ -230,11 +237,14 @@ pub fn without_refused(options: &mut Options, refused: &mut Vec<String>, fault: 
     }
 }
 
-/// By the field that is there for it, else by the whole word in the message.
+/// By the field that is there for it, else by the whole word in the message. Providers name a parameter in their own
+/// spelling, such as `topP` for `top_p`.
 fn is_named(fault: &ApiFault, name: &str) -> bool {
+    let plain = |word: &str| word.replace('_', "").to_ascii_lowercase();
+    let name = plain(name);
     match &fault.parameter {
-        Some(parameter) => parameter == name || parameter.split(['.', '[']).next() == Some(name),
-        None => fault.message.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == name),
+        Some(parameter) => plain(parameter) == name || parameter.split(['.', '[']).any(|part| plain(part) == name),
+        None => fault.message.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| plain(word) == name),
     }
 }
 
@@ -275,9 +285,14 @@ mod tests {
     fn a_refused_limit_is_renamed_once_and_then_dropped() {
         let mut options = options_of(json!({"max_tokens": 5}));
         let mut refused = Vec::new();
-        assert!(without_refused(&mut options, &mut refused, &fault(Some("max_tokens"), "")).is_some());
+        assert!(
+            without_refused(WireFormat::OpenAi, &mut options, &mut refused, &fault(Some("max_tokens"), "")).is_some()
+        );
         assert_eq!(options.parameters, options_of(json!({"max_completion_tokens": 5})).parameters);
-        assert!(without_refused(&mut options, &mut refused, &fault(Some("max_completion_tokens"), "")).is_some());
+        assert!(
+            without_refused(WireFormat::OpenAi, &mut options, &mut refused, &fault(Some("max_completion_tokens"), ""))
+                .is_some()
+        );
         assert!(options.parameters.is_empty());
     }
 
@@ -285,13 +300,16 @@ mod tests {
     fn a_parameter_is_found_in_the_message_as_a_whole_word_only() {
         let mut options = options_of(json!({"top_p": 1, "top": 2}));
         let message = "Unsupported value: 'top_p'";
-        assert!(without_refused(&mut options, &mut Vec::new(), &fault(None, message)).is_some());
+        assert!(without_refused(WireFormat::OpenAi, &mut options, &mut Vec::new(), &fault(None, message)).is_some());
         assert_eq!(options.parameters, options_of(json!({"top": 2})).parameters);
     }
 
     #[test]
     fn a_parameter_that_we_did_not_send_changes_nothing() {
         let mut options = options_of(json!({"temperature": 0.2}));
-        assert!(without_refused(&mut options, &mut Vec::new(), &fault(Some("messages"), "temperature")).is_none());
+        assert!(
+            without_refused(WireFormat::OpenAi, &mut options, &mut Vec::new(), &fault(Some("messages"), "temperature"))
+                .is_none()
+        );
     }
 }

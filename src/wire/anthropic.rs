@@ -287,6 +287,7 @@ fn stop_reason(word: Option<&str>, has_calls: bool) -> StopReason {
     match word {
         Some("max_tokens" | "model_context_window_exceeded") => StopReason::TokenLimit,
         Some("refusal") => StopReason::Refused,
+        Some("pause_turn") if !has_calls => StopReason::Paused,
         _ if has_calls => StopReason::ToolCalls,
         None | Some("" | "end_turn" | "stop_sequence" | "tool_use") => StopReason::EndTurn,
         Some(other) => StopReason::Other(excerpt(other, 40)),

@@ -183,7 +183,7 @@ fn the_provider_is_required() {
 
 #[test]
 fn an_unknown_provider_is_reported_with_the_known_ones() {
-    let known = ["provider", "openai", "openai-compatible", "replay"];
+    let known = ["provider", "openai", "anthropic", "ollama", "vertex", "azure-openai", "mistral", "openai-compatible"];
     model_error(json!({"provider": MARKER, "name": "m"}), &known);
 }
 
