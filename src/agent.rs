@@ -98,7 +98,7 @@ impl Agent {
         }
         let names: Vec<&str> = config.context.iter().map(|variable| variable.name.as_str()).collect();
         text.push_str(&format!("context: {}\n", if names.is_empty() { "none".to_owned() } else { names.join(", ") }));
-        text.push_str(&format!("limits: {:?}\n", config.limits));
+        text.push_str(&format!("limits: {}\n", config.limits));
         config.secrets.mask(&text).into_owned()
     }
 

@@ -77,7 +77,7 @@ pub fn read(variables: &BTreeMap<String, OsString>) -> (Vec<ContextVariable>, Ve
     (context, warnings)
 }
 
-fn is_platform(name: &str) -> bool {
+pub fn is_platform(name: &str) -> bool {
     PLATFORM.contains(&name)
         || PLATFORM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || PROXY_VARIABLES.contains(&name.to_ascii_uppercase().as_str())

@@ -13,6 +13,7 @@ pub mod tools;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,6 +97,21 @@ pub struct Limits {
     pub finish_rejections_max: u64,
     /// Turns in a row that brought nothing new.
     pub stalled_turns_max: u64,
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+        write!(
+            formatter,
+            "max_turns {}, max_total_tokens {}, max_llm_calls {}, max_finish_rejections {}, max_stalled_turns {}",
+            self.turns_max,
+            none(self.total_tokens_max),
+            none(self.llm_calls_max),
+            self.finish_rejections_max,
+            self.stalled_turns_max
+        )
+    }
 }
 
 /// How the run is reported, also when the configuration is bad.
@@ -364,7 +380,8 @@ fn collect_secrets(
     for (name, value) in &environment.0 {
         let text = value.to_string_lossy();
         let is_secret = context.iter().any(|variable| variable.name == *name && variable.value.is_none());
-        if is_secret || (context::has_secret_name(name) && !name.starts_with("THOUGHTMESH_")) {
+        // `PWD` ends like a password, and is none.
+        if is_secret || (context::has_secret_name(name) && !context::is_platform(name)) {
             named.push((name.clone(), text.clone().into_owned()));
         }
         let passwords = context::passwords(&text);

@@ -177,7 +177,9 @@ fn read_model(
     let api_version = api_version.or_else(|| version_variable(environment, provider));
     headers.extend(openai_headers(environment, provider));
     let is_default_endpoint = default_endpoint.as_ref() == Some(&endpoint);
-    if api_key.is_none() && provider.wants_key(is_default_endpoint) {
+    let is_key_missing =
+        api_key.is_none() && !reader.errors.iter().any(|error| error.path == at.key(KEY_SPELLINGS[0]).path);
+    if is_key_missing && provider.wants_key(is_default_endpoint) {
         let error = format!("required and missing, accepted: a string, or the variable {api_key_source}");
         reader.error(&at.key(KEY_SPELLINGS[0]), error);
     }
@@ -277,7 +279,8 @@ fn read_headers(reader: &mut Reader, at: &At, object: &Map<String, Value>) -> Ve
             Some(value) if is_header_name(name) && is_header_value(value) => {
                 read.push((name.clone(), Secret::new(value.trim())));
             }
-            _ => reader.error(&at.key(name), "not accepted, accepted: a header name with a string of visible ASCII"),
+            _ => reader
+                .error(&at.key(&shown(name)), "not accepted, accepted: a header name with a string of visible ASCII"),
         }
     }
     read

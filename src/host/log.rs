@@ -30,7 +30,7 @@ pub fn start(form: Form, filter: Option<&str>, mask: impl Fn(&str) -> String + S
     let mut builder = Builder::new();
     builder.filter_level(LevelFilter::Info);
     if let Some(filter) = filter {
-        builder.parse_filters(filter);
+        builder.parse_filters(&understood(filter));
     }
     let format = move |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
         let message = mask(&record.args().to_string());
@@ -98,6 +98,21 @@ impl<W: Write + AsFd> Write for Patient<W> {
     }
 }
 
+/// The directives that env_logger takes (`level`, `target`, `target=level`): of any other it complains by printing to stderr,
+/// which is neither a line of the log nor sure to succeed.
+fn understood(filter: &str) -> String {
+    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    let is_target = |word: &str| {
+        !word.trim().is_empty()
+            && word.trim().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte))
+    };
+    let directives = filter.split(',').filter(|directive| match directive.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_target(directive),
+    });
+    directives.collect::<Vec<_>>().join(",")
+}
+
 /// Control characters would let a text from outside pass for a line of ours.
 fn on_one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
@@ -136,6 +151,11 @@ mod tests {
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(250);
             assert_eq!(timestamp(time), text);
         }
+    }
+
+    #[test]
+    fn directives_that_are_none_are_left_out() {
+        assert_eq!(understood("!!bad==,debug,a::b=warn,x=loud,y/re"), "debug,a::b=warn");
     }
 
     #[test]

@@ -435,3 +435,19 @@ fn a_silent_model_holds_the_run_no_longer_than_its_timeout() {
     running.wait_for_requests(2);
     running.wait().exits(1).reason("gave_up");
 }
+
+#[test]
+fn a_rust_log_that_cannot_be_understood_leaves_the_log_whole() {
+    let ended = Runtime::new()
+        .env("RUST_LOG", "!!bad==")
+        .env("THOUGHTMESH_LOG_FORMAT", "json")
+        .plays([chat::achieved(0)])
+        .run();
+    ended.exits(0).check(!ended.stderr.contains("invalid logging spec"), "a line that is not of the log");
+}
+
+#[test]
+fn the_working_directory_is_no_secret() {
+    let ended = Runtime::new().env("PWD", "All is done").plays([chat::achieved(0)]).run();
+    ended.exits(0).check(ended.stdout.contains("All is done"), "the directory is masked");
+}
