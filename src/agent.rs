@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::conversation::{Conversation, Message, Record, StopReason, ToolCall, ToolResult, Turn};
+use crate::host::stop;
 use crate::model::Model;
 use crate::outcome::{CheckState, Fatal, KeyResultState, Outcome, Reason, Spent};
 use crate::prompt;
@@ -105,7 +106,9 @@ impl Agent {
     /// Pursues the objective to its end. Every way of ending is an `Outcome`.
     pub fn run(mut self) -> Outcome {
         let mut outcome = match self.pursue() {
-            Ok(End { reason, result }) => Outcome { reason, result, key_results: Vec::new(), spent: Spent::default() },
+            Ok(End { reason, result }) => {
+                Outcome { reason, result, key_results: Vec::new(), spent: Spent::default(), resumed: false }
+            }
             Err(fatal) => Outcome::of_fatal(&fatal),
         };
         outcome.key_results = self.key_results;
@@ -163,6 +166,7 @@ impl Agent {
     fn ask(&mut self) -> Result<Turn, Fatal> {
         let asked = Instant::now();
         self.spent.llm_calls += 1;
+        self.prepare_stop(&format!("asking the model for turn {}", self.spent.turns + 1));
         let turn = self.model.ask(&self.conversation, self.toolbox.specs())?;
         let turn = self.conversation.with_unique_ids(turn);
         self.spent.turns += 1;
@@ -183,6 +187,13 @@ impl Agent {
             self.last_words = words;
         }
         Ok(turn)
+    }
+
+    /// Keeps ready what is said if a signal ends the run now.
+    fn prepare_stop(&self, doing: &str) {
+        let outcome = Outcome { key_results: self.key_results.clone(), spent: self.spent, ..Outcome::of_stop(doing) };
+        let (before, after) = outcome.masked(&self.config.secrets).to_stop_message();
+        stop::prepare(&before, self.spent.seconds, &after);
     }
 
     /// Adds to the conversation.
@@ -244,6 +255,11 @@ impl Agent {
         let started = Instant::now();
         self.spent.tool_calls += 1;
         self.record(Record::ToolCallStart { call_id: call.id.clone() });
+        self.prepare_stop(&format!(
+            "running the tool {}, turn {}",
+            crate::wire::excerpt(&call.name, 64),
+            self.spent.turns
+        ));
         let (text, is_error) = match self.toolbox.run(call) {
             Ok(text) => (text, false),
             Err(error) => (error.to_string(), true),
@@ -284,6 +300,7 @@ impl Agent {
         if self.spent.tool_calls > 0 && !self.had_success {
             faults.push("every tool call of this run failed, so nothing can have been achieved with tools".to_owned());
         }
+        self.prepare_stop(&format!("checking the key results, turn {}", self.spent.turns));
         for check in verify::run_checks(&self.config) {
             if let Some(state) = self.key_results.get_mut(check.key_result - 1) {
                 state.check = Some(if check.fault.is_none() { CheckState::Passed } else { CheckState::Failed });

@@ -64,6 +64,7 @@
 //!     ├── http.rs          the only user of ureq
 //!     ├── process.rs       the only spawner
 //!     ├── workspace.rs     files that a model names, confined by the kernel
+//!     ├── stop.rs          SIGTERM ends the run from within its handler
 //!     ├── sys.rs           the only unsafe code
 //!     └── log.rs           env_logger set up once; one line an event
 //! ```
@@ -91,7 +92,8 @@ use std::process::ExitCode;
 use log::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::config::{Config, ConfigError, Environment, LogFormat, Reading, Reporting};
+use crate::config::read::Reader;
+use crate::config::{Config, ConfigError, Environment, ExitCodes, LogFormat, Reading, Reporting};
 use crate::host::http::Roots;
 use crate::model::Model;
 use crate::outcome::{Fatal, Outcome, Reason};
@@ -99,6 +101,7 @@ use crate::secret::Secrets;
 use crate::tools::Toolbox;
 
 fn main() -> ExitCode {
+    watch_for_stop();
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => execute(Mode::Run),
@@ -117,9 +120,25 @@ enum Mode {
     BadArguments,
 }
 
+/// Before anything else, so that no signal finds us without a handler: as process 1 it would be lost.
+fn watch_for_stop() {
+    let stopped = Outcome::of_stop("starting");
+    host::stop::watch(host::stop::ExitCodes {
+        terminated: stopped.exit_code(ExitCodes::Simple),
+        interrupted: Outcome::exit_code_of_interrupt(ExitCodes::Simple),
+    });
+    let (before, after) = stopped.to_stop_message();
+    host::stop::prepare(&before, 0.0, &after);
+}
+
 /// Environment in, verdict out.
 fn execute(mode: Mode) -> ExitCode {
-    let Ok(reading) = catch_unwind(|| config::read(&Environment::of_process())) else {
+    let Ok(reading) = catch_unwind(|| {
+        let environment = Environment::of_process();
+        let reporting = config::read_reporting(&mut Reader::default(), &environment);
+        host::stop::report_to(&reporting.termination_log, reporting.is_termination_log_chosen);
+        config::read(&environment)
+    }) else {
         return report(&Outcome::of_defect("a defect in reading the configuration"), &Reporting::default());
     };
     let Reading { reporting, config, warnings } = reading;
@@ -196,6 +215,8 @@ fn start_log(reporting: &Reporting, secrets: Secrets) {
 
 /// Termination message, last line of stdout, last line of the log, exit code.
 fn report(outcome: &Outcome, reporting: &Reporting) -> ExitCode {
+    // The outcome is decided: a signal that comes now changes neither it nor the code.
+    host::stop::Hold::start().for_good();
     match outcome.reason {
         Reason::Finished => info!("outcome: achieved"),
         reason => {

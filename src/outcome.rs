@@ -14,6 +14,8 @@ use crate::secret::Secrets;
 /// The kubelet keeps this much of a termination message (Kubernetes documentation, "Determine the Reason for Pod Failure",
 /// read 2026-11).
 pub const TERMINATION_MESSAGE_BYTES_MAX: usize = 4096;
+/// What `host/stop.rs` holds ready for a signal is shorter: room for the duration, which only the handler knows.
+const STOP_MESSAGE_BYTES_MAX: usize = 4000;
 
 /// How the agent ended, and the numbers of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Outcome {
     /// One entry for each configured key result, in their order.
     pub key_results: Vec<KeyResultState>,
     pub spent: Spent,
+    /// An earlier process began this run; the numbers are those of all of them together.
+    pub resumed: bool,
 }
 
 /// Why the run ended, one word that a machine can switch on.
@@ -42,6 +46,7 @@ pub enum Reason {
     CredentialsRefused,
     ModelUnavailable,
     ToolUnavailable,
+    Terminated,
     InternalError,
 }
 
@@ -138,23 +143,28 @@ impl Outcome {
             Fatal::Tools(lines) => (Reason::ToolUnavailable, lines.join("\n")),
             Fatal::Model(error) => (reason_of(error.kind), error.to_string()),
         };
-        Outcome { reason, result, key_results: Vec::new(), spent: Spent::default() }
+        Outcome::without_numbers(reason, result)
+    }
+
+    /// The outcome of a run that a signal ends now; `doing` is what it ends.
+    pub fn of_stop(doing: &str) -> Outcome {
+        Outcome::without_numbers(Reason::Terminated, format!("stopped by a signal while {doing}"))
     }
 
     /// The outcome of a run that a defect of ours has ended.
     pub fn of_defect(what: &str) -> Outcome {
-        Outcome {
-            reason: Reason::InternalError,
-            result: what.to_owned(),
-            key_results: Vec::new(),
-            spent: Spent::default(),
-        }
+        Outcome::without_numbers(Reason::InternalError, what.to_owned())
+    }
+
+    fn without_numbers(reason: Reason, result: String) -> Outcome {
+        Outcome { reason, result, key_results: Vec::new(), spent: Spent::default(), resumed: false }
     }
 
     /// The exit code. README.md has the same table, and a test compares the two.
     pub fn exit_code(&self, codes: ExitCodes) -> u8 {
         match (codes, self.reason) {
             (_, Reason::Finished) => 0,
+            (_, Reason::Terminated) => 143,
             (ExitCodes::Simple, _) => 1,
             (ExitCodes::Detailed, reason) => match reason {
                 Reason::ConfigInvalid => 78,
@@ -163,6 +173,7 @@ impl Outcome {
                 Reason::InternalError => 70,
                 Reason::ModelUnavailable | Reason::ToolUnavailable => 69,
                 Reason::Finished
+                | Reason::Terminated
                 | Reason::GaveUp
                 | Reason::KeyResultsUnmet
                 | Reason::NoVerdict
@@ -170,6 +181,13 @@ impl Outcome {
                 | Reason::Refused
                 | Reason::ContextExhausted => 1,
             },
+        }
+    }
+
+    /// The exit code of a stop by SIGINT, which a person at a terminal sends; [`Outcome::exit_code`] has that of SIGTERM.
+    pub fn exit_code_of_interrupt(codes: ExitCodes) -> u8 {
+        match codes {
+            ExitCodes::Simple | ExitCodes::Detailed => 130,
         }
     }
 
@@ -190,9 +208,23 @@ impl Outcome {
     /// The outcome as one line of JSON of at most [`TERMINATION_MESSAGE_BYTES_MAX`] bytes. Texts are cut first, each with
     /// a note of how much is missing; then key results from the end, with their number in `keyResultsLeftOut`.
     pub fn to_termination_message(&self) -> String {
+        self.within(TERMINATION_MESSAGE_BYTES_MAX)
+    }
+
+    /// The termination message in two parts, between which the seconds of the run are to be written.
+    pub fn to_stop_message(&self) -> (String, String) {
+        // In a text of ours or the model's the quote would have a backslash before it.
+        const FIELD: &str = "\"durationSeconds\":";
+        let message = self.within(STOP_MESSAGE_BYTES_MAX);
+        let (before, rest) = message.split_once(FIELD).unwrap_or((&message, ""));
+        let number = rest.find([',', '}']).unwrap_or(0);
+        (format!("{before}{FIELD}"), rest.get(number..).unwrap_or_default().to_owned())
+    }
+
+    fn within(&self, bytes_max: usize) -> String {
         let fits = |text_bytes_max: usize, key_results: usize| {
             let json = Message::of(self, text_bytes_max, key_results).to_json();
-            (json.len() <= TERMINATION_MESSAGE_BYTES_MAX).then_some(json)
+            (json.len() <= bytes_max).then_some(json)
         };
         let all = self.key_results.len();
         let whole = fits(usize::MAX, all);
@@ -246,7 +278,11 @@ impl Message {
         let key_results = outcome.key_results.iter().take(key_results_max);
         let usage = outcome.spent.usage;
         Message {
-            status: if outcome.reason == Reason::Finished { "achieved" } else { "failed" },
+            status: match outcome.reason {
+                Reason::Finished => "achieved",
+                Reason::Terminated => "interrupted",
+                _ => "failed",
+            },
             reason: outcome.reason,
             result: cut(&outcome.result, text_bytes_max),
             key_results: key_results
@@ -263,7 +299,7 @@ impl Message {
                 estimated: usage.is_estimate,
             },
             duration_seconds: (outcome.spent.seconds * 10.0).round() / 10.0,
-            resumed: false,
+            resumed: outcome.resumed,
         }
     }
 
@@ -297,6 +333,7 @@ mod tests {
                 .map(|key_result| KeyResultState { key_result, met: true, evidence: evidence.to_owned(), check: None })
                 .collect(),
             spent: Spent::default(),
+            resumed: false,
         }
     }
 
@@ -311,6 +348,17 @@ mod tests {
                 let left_out = value["keyResultsLeftOut"].as_u64().unwrap_or(0);
                 assert_eq!(kept + usize::try_from(left_out).unwrap(), key_results);
             }
+        }
+    }
+
+    #[test]
+    fn a_stop_message_is_json_around_its_number() {
+        for text in ["", "\\\"durationSeconds\\\":7", &"\"durationSeconds\":7,".repeat(1000)] {
+            let outcome = Outcome { reason: Reason::Terminated, ..outcome(text, text, 3) };
+            let (before, after) = outcome.to_stop_message();
+            let value: serde_json::Value = serde_json::from_str(&format!("{before}12.5{after}")).unwrap();
+            assert_eq!((&value["status"], &value["durationSeconds"]), (&"interrupted".into(), &12.5.into()));
+            assert!(before.len() + after.len() <= STOP_MESSAGE_BYTES_MAX);
         }
     }
 

@@ -238,7 +238,8 @@ pub fn read(environment: &Environment) -> Reading {
     Reading { reporting, config, warnings: reader.warnings }
 }
 
-fn read_reporting(reader: &mut Reader, environment: &Environment) -> Reporting {
+/// How the run is reported. Also read on its own, before all else: a signal may come while the rest is read.
+pub fn read_reporting(reader: &mut Reader, environment: &Environment) -> Reporting {
     let mut choice = |name: &'static str, accepted: [&str; 2]| {
         let word = environment.text(reader, name);
         let found = word.as_deref().map(|word| accepted.iter().position(|known| *known == word));

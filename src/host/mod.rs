@@ -1,11 +1,12 @@
 //! The machine: the only doors to the outside.
 //!
 //! Each file here is one door (`http` for the network, `process` for children, `workspace` for files that a model names,
-//! `sys` for the kernel, `log` for the log) and knows nothing of agents, models or tools.
+//! `sys` for the kernel, `stop` for signals, `log` for the log) and knows nothing of agents, models or tools.
 
 pub mod http;
 pub mod log;
 pub mod process;
+pub mod stop;
 pub mod sys;
 pub mod workspace;
 

@@ -24,6 +24,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use super::Deadline;
+use super::stop::Hold;
 use super::sys::{self, GroupId, PollEntry, Signal};
 
 /// How long a group may take to end after SIGTERM before it gets SIGKILL.
@@ -247,6 +248,8 @@ impl<'process> Running<'process> {
             .stdin(if process.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(writer.try_clone().map_err(failed)?)
             .stderr(writer);
+        // A stop between the two steps would leave the child behind.
+        let hold = Hold::start();
         let mut child = command.spawn().map_err(failed)?;
         // It holds our copies of the pipe's writing end. With them open, the output would never end.
         drop(command);
@@ -255,6 +258,7 @@ impl<'process> Running<'process> {
             let _ = child.kill().and_then(|()| child.wait());
             return Err(ProcessError::TooMany { program: shown(&process.program) });
         };
+        drop(hold);
         let running = Running {
             process,
             stdin: child.stdin.take(),

@@ -12,7 +12,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_ulong, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub const O_WRONLY: c_int = 0o1;
 pub const O_CREAT: c_int = 0o100;
 pub const O_EXCL: c_int = 0o200;
 pub const O_NOCTTY: c_int = 0o400;
+pub const O_TRUNC: c_int = 0o1000;
 pub const O_NONBLOCK: c_int = 0o4000;
 pub const O_CLOEXEC: c_int = 0o2_000_000;
 pub const O_PATH: c_int = 0o10_000_000;
@@ -243,6 +244,162 @@ pub fn kill_watched_groups() {
     }
 }
 
+/// Ends every child that is left, and by adopting theirs the whole tree beneath us, also what moved to another session.
+/// Safe in a signal handler: system calls only. Takes at most [`KILL_ROUNDS_MAX`] milliseconds, and needs a kernel that lists
+/// children (`CONFIG_PROC_CHILDREN`) and that [`adopt_orphans`] has succeeded.
+pub fn kill_descendants() {
+    let mut list = [0_u8; 4096];
+    for _ in 0..KILL_ROUNDS_MAX {
+        let Ok(file) = open_file(c"/proc/thread-self/children", O_RDONLY, 0) else { return };
+        let count = read_some(file.as_fd(), &mut list).unwrap_or(0);
+        let mut id: c_int = 0;
+        for byte in list.iter().take(count) {
+            match byte {
+                b'0'..=b'9' => id = id.wrapping_mul(10).wrapping_add(c_int::from(byte - b'0')),
+                _ => {
+                    if id > 1 {
+                        kill(id, Signal::Kill as c_int);
+                    }
+                    id = 0;
+                }
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        // Dying takes a moment. The dead hand their children over to us; reaped, they leave the list.
+        while has_reaped_a_child() {}
+        let _ = poll(&mut [], Duration::from_millis(1));
+    }
+}
+
+/// Makes us the parent of whoever loses theirs beneath us, as process 1 is anyway.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes one unsigned long and touches no memory.
+    succeeded(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) })
+}
+
+fn has_reaped_a_child() -> bool {
+    let mut info = SigInfo { signal: 0, rest: [0; 31] };
+    // SAFETY: waitid writes one siginfo_t, 128 bytes and 8-aligned on all Linux, into `info`.
+    let result = unsafe { waitid(P_ALL, 0, &raw mut info, WEXITED | WNOHANG) };
+    result == 0 && info.signal != 0
+}
+
+pub const SIGHUP: c_int = 1;
+pub const SIGINT: c_int = 2;
+pub const SIGUSR1: c_int = 10;
+pub const SIGUSR2: c_int = 12;
+pub const SIGALRM: c_int = 14;
+pub const SIGTERM: c_int = 15;
+pub const SIGSTKFLT: c_int = 16;
+pub const SIGXFSZ: c_int = 25;
+pub const SIGVTALRM: c_int = 26;
+pub const SIGPROF: c_int = 27;
+pub const SIGIO: c_int = 29;
+pub const SIGPWR: c_int = 30;
+
+/// Has `handler` called for each of `signals`, none of which interrupts another; system calls that they interrupt go on
+/// where the kernel can do that. Programs that we start get the default action back. A handler runs between any two
+/// instructions, so it may use atomics and what is called safe in a signal handler here, and nothing that allocates or locks.
+pub fn handle_signals(signals: &[c_int], handler: extern "C" fn(c_int)) -> io::Result<()> {
+    let mut set = SignalSet([0; 16]);
+    for signal in signals {
+        set.0[0] |= 1 << (signal - 1);
+    }
+    let action = SignalAction { handler, mask: set, flags: SA_RESTART, restorer: std::ptr::null() };
+    for signal in signals {
+        // SAFETY: sigaction reads one struct of its own layout, and a null third argument asks for nothing back. What the
+        // handler may do is said above; both handlers that there are (host/stop.rs) keep to it.
+        succeeded(unsafe { sigaction(*signal, &raw const action, std::ptr::null_mut()) })?;
+    }
+    // Whoever started us may have blocked them.
+    // SAFETY: sigprocmask reads one sigset_t, and a null third argument asks for nothing back.
+    succeeded(unsafe { sigprocmask(SIG_UNBLOCK, &raw const action.mask, std::ptr::null_mut()) })
+}
+
+/// Has the kernel send SIGALRM once, after `wait`. Safe in a signal handler.
+pub fn start_alarm(wait: Duration) {
+    let microseconds = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+    let timer = IntervalTimer { interval: [0, 0], value: [microseconds / 1_000_000, microseconds % 1_000_000] };
+    // SAFETY: setitimer reads one struct itimerval, and a null third argument asks for nothing back.
+    unsafe { setitimer(ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
+/// Ends the process now: nothing is flushed, dropped or run. Safe in a signal handler.
+pub fn exit_now(code: u8) -> ! {
+    _exit(c_int::from(code))
+}
+
+/// Opens a file; `mode` (before umask) counts only with `O_CREAT`. Safe in a signal handler.
+pub fn open_file(path: &CStr, flags: c_int, mode: u32) -> io::Result<OwnedFd> {
+    // SAFETY: openat reads a NUL-ended path that outlives the call, and takes a mode_t (unsigned int) as its fourth.
+    let result = unsafe { openat(AT_FDCWD, path.as_ptr(), flags | O_CLOEXEC, mode as c_uint) };
+    owned(c_long::from(result))
+}
+
+/// Reads once and returns how much. Safe in a signal handler.
+fn read_some(file: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: read writes at most `buffer.len()` bytes into memory that we hold mutably.
+    let result = unsafe { read(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes once and returns how much the kernel took. Safe in a signal handler.
+pub fn write_some(file: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: write reads at most `bytes.len()` bytes of memory that we hold.
+    let result = unsafe { write(file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Our stdout, without the lock that std keeps on it. Safe in a signal handler.
+pub fn stdout() -> BorrowedFd<'static> {
+    // SAFETY: std opens 0, 1 and 2 before `main` if they were closed, and nothing of ours closes them.
+    unsafe { BorrowedFd::borrow_raw(1) }
+}
+
+const KILL_ROUNDS_MAX: usize = 30;
+const AT_FDCWD: c_int = -100;
+const P_ALL: c_uint = 0;
+const PR_SET_CHILD_SUBREAPER: c_int = 36;
+const SA_RESTART: c_int = 0x1000_0000;
+const SIG_UNBLOCK: c_int = 1;
+const ITIMER_REAL: c_int = 0;
+
+/// `sigset_t`: 1024 bits in both C libraries, of which the kernel uses the first 64.
+#[repr(C)]
+struct SignalSet([u64; 16]);
+
+/// `struct sigaction` of both C libraries (the kernel's own has another order): 152 bytes.
+#[repr(C)]
+struct SignalAction {
+    handler: extern "C" fn(c_int),
+    mask: SignalSet,
+    flags: c_int,
+    restorer: *const c_void,
+}
+
+/// `struct itimerval`: seconds and microseconds, twice.
+#[repr(C)]
+struct IntervalTimer {
+    interval: [i64; 2],
+    value: [i64; 2],
+}
+
+const _: () = assert!(size_of::<SignalAction>() == 152 && size_of::<IntervalTimer>() == 32);
+
+// SAFETY: as below. `ssize_t` is isize, `size_t` usize.
+unsafe extern "C" {
+    fn sigaction(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int;
+    fn sigprocmask(how: c_int, new: *const SignalSet, old: *mut SignalSet) -> c_int;
+    fn setitimer(which: c_int, new: *const IntervalTimer, old: *mut IntervalTimer) -> c_int;
+    fn prctl(option: c_int, ...) -> c_int;
+    fn read(file: c_int, buffer: *mut c_void, count: usize) -> isize;
+    fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
+    // Touches no memory of ours, whatever it is given.
+    safe fn _exit(code: c_int) -> !;
+}
+
 const OPENAT2: c_long = 437;
 const GETDENTS64: c_long = of_this_architecture::GETDENTS64;
 const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
@@ -319,12 +476,10 @@ fn sent(result: c_int) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::{Read, Write};
-    use std::os::fd::AsFd;
-
     use super::*;
     use crate::testing::TestDirectory;
+    use std::fs::File;
+    use std::io::{Read, Write};
 
     #[test]
     fn no_follow_is_the_right_bit_on_this_architecture() {

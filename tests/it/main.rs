@@ -12,6 +12,7 @@ mod config;
 mod limits;
 mod output;
 mod providers;
+mod stop;
 mod tools;
 
 mod tidy;

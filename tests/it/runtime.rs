@@ -33,6 +33,8 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `O_NONBLOCK` of Linux on every architecture that we build for.
 const O_NONBLOCK: i32 = 0o4000;
+/// Starts a program as process 1 of a namespace of processes, with its own `/proc`.
+const UNSHARE: [&str; 6] = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 /// How much of each thing a failed assertion prints, in bytes.
 const PRINT_BYTES_MAX: usize = 12_000;
 
@@ -59,6 +61,7 @@ pub struct Runtime {
     stdout: Stream,
     stderr: Stream,
     timeout: Duration,
+    is_process_1: bool,
 }
 
 struct Model {
@@ -85,6 +88,7 @@ impl Runtime {
             stdout: Stream::Captured,
             stderr: Stream::Captured,
             timeout: RUN_TIMEOUT,
+            is_process_1: false,
             scratch,
         }
     }
@@ -203,6 +207,17 @@ impl Runtime {
         self
     }
 
+    /// Runs it as process 1 of a namespace, as in a container. `None` where this machine does not allow that.
+    pub fn into_process_1(mut self) -> Option<Runtime> {
+        self.is_process_1 = true;
+        Command::new(UNSHARE[0])
+            .args(&UNSHARE[1..])
+            .arg("true")
+            .output()
+            .is_ok_and(|o| o.status.success())
+            .then_some(self)
+    }
+
     pub fn workspace(&self) -> PathBuf {
         self.scratch.path.join("workspace")
     }
@@ -244,7 +259,11 @@ impl Runtime {
             .into_iter()
             .filter_map(|(stream, redirection)| (stream == Stream::Closed).then_some(redirection))
             .collect();
-        let mut command = if closes.is_empty() {
+        let mut command = if self.is_process_1 {
+            let mut unshare = Command::new(UNSHARE[0]);
+            unshare.args(&UNSHARE[1..]).arg(executable);
+            unshare
+        } else if closes.is_empty() {
             Command::new(executable)
         } else {
             let mut shell = Command::new("/bin/sh");
@@ -333,8 +352,47 @@ pub struct Running {
 impl Running {
     /// Sends a signal, by its name without `SIG`, to the process and its group.
     pub fn signal_group(&self, signal: &str) {
-        let script = format!("kill -{signal} -- -{}", self.group);
+        // Dash takes the group only in this form.
+        let script = format!("kill -s {signal} -- -{}", self.group);
         let _ = Command::new("/bin/sh").arg("-c").arg(script).stderr(Stdio::null()).status();
+    }
+
+    /// The process's number; with [`Runtime::into_process_1`] that of the process which started it.
+    pub fn id(&self) -> u32 {
+        self.group
+    }
+
+    /// Sends a signal, by its name without `SIG`, to the process alone.
+    pub fn signal(&self, signal: &str) {
+        let target = match self.runtime.is_process_1 {
+            false => self.group.to_string(),
+            true => children_of(self.group).first().cloned().expect("process 1 of the namespace"),
+        };
+        let done = Command::new("/bin/sh").arg("-c").arg(format!("kill -{signal} {target}")).status();
+        assert!(done.unwrap().success(), "{signal} was not sent");
+    }
+
+    /// Waits until the log holds this.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        let has = || String::from_utf8_lossy(&self.stderr.bytes.lock().unwrap()).contains(text);
+        wait_until(&format!("the log says {text:?}"), has);
+    }
+
+    /// Waits until there is such a file in the workspace, with something in it.
+    #[track_caller]
+    pub fn wait_for_file(&self, path: &str) {
+        let path = self.runtime.workspace().join(path);
+        wait_until(&format!("{} is written", path.display()), || {
+            std::fs::metadata(&path).is_ok_and(|file| file.len() > 0)
+        });
+    }
+
+    /// Waits until the termination message is there.
+    #[track_caller]
+    pub fn wait_for_termination_message(&self) {
+        let path = self.runtime.scratch.path.join("termination-log");
+        wait_until("there is a termination message", || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0));
     }
 
     /// Waits for `count` requests at the server.
@@ -384,6 +442,22 @@ impl Running {
         }
         ended.never_says(API_KEY);
         ended
+    }
+}
+
+/// The numbers of the processes that a process has started.
+fn children_of(id: u32) -> Vec<String> {
+    let list = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Looks again and again; for what has no event of its own to wait for.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < RUN_TIMEOUT, "waited {RUN_TIMEOUT:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
