@@ -186,6 +186,12 @@ pub struct ToolSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
+    /// The first line: the form of the file, and of which configuration the run is.
+    Start { version: u32, fingerprint: Fingerprint },
+    /// Another process goes on with the run.
+    Resume,
+    /// The model is about to be asked.
+    ModelCallStart,
     /// The model answered.
     Turn(Turn),
     /// A tool call starts; without a `ToolResult` of the same id its outcome is unknown.
@@ -194,9 +200,87 @@ pub enum Record {
     ToolResult(ToolResult),
     /// The runtime said something to the model.
     User { text: String },
+    /// A claim of achievement was not believed: what the model was told, as the result of its call of `finish` or, when
+    /// it claimed in words, as a message; and how the key results stand.
+    Rejection { call_id: Option<String>, text: String, key_results: Value },
+    /// The run has ended with a verdict.
+    Outcome { reason: String, result: String, key_results: Value },
     /// A kind that a later version writes.
     #[serde(other)]
     Unknown,
+}
+
+impl Record {
+    /// The record with every text that came from a model or a tool replaced. Names and ids stay: what they are for would
+    /// be lost.
+    pub fn with_texts(mut self, replace: &dyn Fn(&str) -> String) -> Record {
+        match &mut self {
+            Record::Turn(turn) => turn.parts.iter_mut().for_each(|part| match part {
+                Part::Text { text } => *text = replace(text),
+                Part::ToolCall(call) => replace_in(&mut call.arguments, replace),
+                Part::Opaque { value } => replace_in(value, replace),
+            }),
+            Record::ToolResult(result) => result.text = replace(&result.text),
+            Record::User { text } => *text = replace(text),
+            Record::Rejection { text, key_results, .. } | Record::Outcome { result: text, key_results, .. } => {
+                *text = replace(text);
+                replace_in(key_results, replace);
+            }
+            Record::Start { .. }
+            | Record::Resume
+            | Record::ModelCallStart
+            | Record::ToolCallStart { .. }
+            | Record::Unknown => {}
+        }
+        self
+    }
+}
+
+/// Replaces every string of a value, names of fields included.
+fn replace_in(value: &mut Value, replace: &dyn Fn(&str) -> String) {
+    match value {
+        Value::String(text) => *text = replace(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace_in(value, replace)),
+        Value::Object(fields) => {
+            let replaced = std::mem::take(fields).into_iter().map(|(name, mut value)| {
+                replace_in(&mut value, replace);
+                (replace(&name), value)
+            });
+            *fields = replaced.collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// What a run must have in common with the one that its journal holds, as checksums, so that nothing of it can be read there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub model: String,
+    pub objective: String,
+    pub key_results: String,
+    pub tools: String,
+    pub limits: String,
+}
+
+impl Fingerprint {
+    /// The names of what differs.
+    pub fn changes(&self, other: &Fingerprint) -> Vec<&'static str> {
+        let pairs = [
+            ("model", &self.model, &other.model),
+            ("objective", &self.objective, &other.objective),
+            ("key results", &self.key_results, &other.key_results),
+            ("tools", &self.tools, &other.tools),
+            ("limits", &self.limits, &other.limits),
+        ];
+        pairs.into_iter().filter(|(_, ours, theirs)| ours != theirs).map(|(name, _, _)| name).collect()
+    }
+}
+
+/// FNV-1a of 64 bits, going on from `start`. The same in every version, and any one changed byte changes it: each step
+/// can be undone, so that two states which differ once differ to the end.
+pub fn checksum(start: u64, bytes: &[u8]) -> u64 {
+    let start = start ^ 0xcbf2_9ce4_8422_2325;
+    bytes.iter().fold(start, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 impl Conversation {

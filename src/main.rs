@@ -7,7 +7,7 @@
 //!                     ┌─ Conversation ◀── ToolResult ◀── Toolbox
 //!                     │  conversation.rs                  ▲ tools/
 //!                     ▼                                   │
-//!        wire: encode → request body           decide(&Turn) → Next    (pure, in agent.rs)
+//!        wire: encode → request body           decide(&Turn) → Next    (progress.rs)
 //!                     ▼                                   ▲
 //!        host/http.rs → response bytes ── wire: decode ─▶ Turn
 //! ```
@@ -17,7 +17,9 @@
 //! ```text
 //! src/
 //! ├── main.rs              the front door: the whole line on one screen, and this map
-//! ├── agent.rs             the loop: ask, record, decide, act; the one module that knows every room
+//! ├── agent.rs             the loop: ask, record, act; the one module that knows every room
+//! ├── progress.rs          where a run stands: its records added up, and what follows from a turn. Pure
+//! ├── journal.rs           append-only record of the run, from which a later process goes on
 //! ├── outcome.rs           how an agent ends → exit code, termination message. Pure
 //! ├── conversation.rs      the nouns: Conversation, Message, ToolCall, ToolResult, Turn, Record
 //! ├── prompt.rs            all words of ours that the model reads. Pure
@@ -74,8 +76,10 @@ mod agent;
 mod config;
 mod conversation;
 mod host;
+mod journal;
 mod model;
 mod outcome;
+mod progress;
 mod prompt;
 mod secret;
 #[cfg(test)]
@@ -95,8 +99,10 @@ use crate::agent::Agent;
 use crate::config::read::Reader;
 use crate::config::{Config, ConfigError, Environment, ExitCodes, LogFormat, Reading, Reporting};
 use crate::host::http::Roots;
+use crate::journal::{Journal, Past};
 use crate::model::Model;
 use crate::outcome::{Fatal, Outcome, Reason};
+use crate::progress::Progress;
 use crate::secret::Secrets;
 use crate::tools::Toolbox;
 
@@ -178,26 +184,48 @@ fn guarded(work: impl FnOnce() -> Ended) -> Ended {
 }
 
 fn run(config: Result<Config, Vec<ConfigError>>) -> Outcome {
-    prepare(config).map_or_else(|fatal| Outcome::of_fatal(&fatal), Agent::run)
+    match prepare(config) {
+        Ok(Prepared::Agent(agent)) => agent.run(),
+        Ok(Prepared::Ended(outcome)) => outcome,
+        Err(fatal) => Outcome::of_fatal(&fatal),
+    }
 }
 
 fn check(config: Result<Config, Vec<ConfigError>>) -> Ended {
     match prepare(config) {
-        Ok(agent) => Ended::Checked(agent.describe()),
+        Ok(Prepared::Agent(agent)) => Ended::Checked(agent.describe()),
+        Ok(Prepared::Ended(outcome)) => {
+            Ended::Checked(format!("nothing: the journal holds a run that has ended\n{}\n", outcome.to_json()))
+        }
         Err(fatal) => Ended::With(Outcome::of_fatal(&fatal)),
     }
 }
 
+/// What is there before the first model call.
+enum Prepared {
+    Agent(Box<Agent>),
+    /// The journal holds a run that has come to its end: it is not run again.
+    Ended(Outcome),
+}
+
 /// Everything that can be found wrong before the first model call.
-fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Agent, Fatal> {
+fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Prepared, Fatal> {
     let config = config?;
+    let opened = config.journal.as_ref().map(|path| Journal::open(path, &config.fingerprint)).transpose()?;
+    let (journal, past) = opened.map_or_else(|| (None, Past::default()), |(journal, past)| (Some(journal), past));
+    let mut progress = Progress::new(prompt::opening(&config), config.key_results.len());
+    past.records.into_iter().for_each(|record| progress.add(record));
+    if let Some(outcome) = progress.outcome(past.seconds) {
+        info!("journal: the run has ended already, its outcome is told again");
+        return Ok(Prepared::Ended(outcome));
+    }
     verify::probe(&config)?;
     let toolbox = Toolbox::open(&config)?;
     let network = &config.network;
     let roots = Roots::load(network.roots_file.as_deref(), &network.roots_directories).map_err(Fatal::of_roots)?;
     let model = Model::new(&config.model, network, &roots)?;
     info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
-    Ok(Agent::new(config, model, toolbox))
+    Ok(Prepared::Agent(Box::new(Agent::new(config, model, toolbox, journal, progress, past.seconds))))
 }
 
 fn start_log(reporting: &Reporting, secrets: Secrets) {

@@ -4,10 +4,11 @@
 //! always gets a code and a message. It knows no I/O. Surprising: the exit code depends on the reason only where the
 //! configuration asked for `detailed` codes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, ExitCodes};
 use crate::conversation::Usage;
+use crate::journal::JournalError;
 use crate::model::{ModelError, ModelErrorKind};
 use crate::secret::Secrets;
 
@@ -31,7 +32,7 @@ pub struct Outcome {
 }
 
 /// Why the run ended, one word that a machine can switch on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     Finished,
@@ -55,10 +56,34 @@ impl Reason {
     pub fn word(self) -> String {
         serde_json::to_value(self).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
     }
+
+    pub fn from_word(word: &str) -> Option<Reason> {
+        serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+    }
+
+    /// Whether the agent itself has come to an end. Otherwise the world was in the way, and a later process may go on.
+    pub fn is_verdict(self) -> bool {
+        match self {
+            Reason::Finished
+            | Reason::GaveUp
+            | Reason::KeyResultsUnmet
+            | Reason::NoVerdict
+            | Reason::Stalled
+            | Reason::BudgetExhausted
+            | Reason::Refused
+            | Reason::ContextExhausted => true,
+            Reason::ConfigInvalid
+            | Reason::CredentialsRefused
+            | Reason::ModelUnavailable
+            | Reason::ToolUnavailable
+            | Reason::Terminated
+            | Reason::InternalError => false,
+        }
+    }
 }
 
 /// How a key result stands at the end.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyResultState {
     /// Its number, from 1.
@@ -77,7 +102,7 @@ impl KeyResultState {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
     Passed,
@@ -104,6 +129,13 @@ pub enum Fatal {
     /// A required tool that cannot work here: its place in the configuration and why, one a line.
     Tools(Vec<String>),
     Model(ModelError),
+    Journal(JournalError),
+}
+
+impl From<JournalError> for Fatal {
+    fn from(error: JournalError) -> Fatal {
+        Fatal::Journal(error)
+    }
 }
 
 impl From<ModelError> for Fatal {
@@ -142,21 +174,24 @@ impl Outcome {
             }
             Fatal::Tools(lines) => (Reason::ToolUnavailable, lines.join("\n")),
             Fatal::Model(error) => (reason_of(error.kind), error.to_string()),
+            Fatal::Journal(error) if error.is_late => (Reason::InternalError, error.to_string()),
+            Fatal::Journal(error) => (Reason::ConfigInvalid, error.to_string()),
         };
-        Outcome::without_numbers(reason, result)
+        Outcome::new(reason, result)
     }
 
     /// The outcome of a run that a signal ends now; `doing` is what it ends.
     pub fn of_stop(doing: &str) -> Outcome {
-        Outcome::without_numbers(Reason::Terminated, format!("stopped by a signal while {doing}"))
+        Outcome::new(Reason::Terminated, format!("stopped by a signal while {doing}"))
     }
 
     /// The outcome of a run that a defect of ours has ended.
     pub fn of_defect(what: &str) -> Outcome {
-        Outcome::without_numbers(Reason::InternalError, what.to_owned())
+        Outcome::new(Reason::InternalError, what.to_owned())
     }
 
-    fn without_numbers(reason: Reason, result: String) -> Outcome {
+    /// An outcome before its numbers are known.
+    pub fn new(reason: Reason, result: String) -> Outcome {
         Outcome { reason, result, key_results: Vec::new(), spent: Spent::default(), resumed: false }
     }
 

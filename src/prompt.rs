@@ -61,6 +61,22 @@ again and be shorter: one tool call, or a large file in several parts.";
 /// The tool result of a call that stood in such a turn.
 pub const NOT_RUN: &str = "not run: the answer was cut off by the limit on output tokens";
 
+/// The tool result of a call that was under way when an earlier process died.
+pub const OUTCOME_UNKNOWN: &str = "outcome unknown: the runtime was stopped while this call was running, so it may have been \
+done, in part or not at all. It is not repeated on its own: look at what it has done before you decide what to do.";
+
+/// The tool result of a call that an earlier process did not get to, and whose arguments held a secret.
+pub const ARGUMENTS_MASKED: &str = "not run: the runtime was stopped before this call, and its arguments held a secret, which \
+is not kept; ask for it again";
+
+/// To a claim of achievement that is not believed; `left` more of them may follow.
+pub fn rejected(why: &str, left: u64) -> String {
+    format!(
+        "`finish` is rejected: {why}. Go on working and call `finish` again when this is put right, or with status \
+\"failed\". After {left} more rejections the run ends."
+    )
+}
+
 /// To a turn that was refused or filtered.
 pub const REFUSED: &str = "Your answer was refused or removed by a filter. Go on in another way, or call `finish` with status \
 \"failed\" and say why.";

@@ -69,6 +69,13 @@ impl Secrets {
     }
 }
 
+impl Secrets {
+    /// Whether the text has what [`Secrets::mask`] writes in the place of a secret.
+    pub fn has_mask(&self, text: &str) -> bool {
+        self.needles.iter().any(|(_, mask)| text.contains(mask.as_str()))
+    }
+}
+
 /// As in a JSON string, without the quotes.
 fn json_escaped(value: &str) -> String {
     let quoted = serde_json::Value::String(value.to_owned()).to_string();

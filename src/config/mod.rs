@@ -14,10 +14,10 @@ pub mod tools;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use self::context::ContextVariable;
 pub use self::model::ModelConfig;
@@ -26,6 +26,7 @@ pub use self::provider::{Api, KeyForm, Provider};
 pub use self::read::ConfigError;
 use self::read::{At, Reader, kind, nearest};
 pub use self::tools::{Builtin, ToolEntry};
+use crate::conversation::{Fingerprint, checksum};
 use crate::secret::{SECRET_BYTES_MIN, Secrets};
 
 /// The runtime's own variables and what each is for: the text of `--help`.
@@ -39,7 +40,7 @@ pub const VARIABLES: [(&str, &str); 10] = [
         "JSON object: max_turns, max_total_tokens, max_llm_calls, max_finish_rejections, max_stalled_turns",
     ),
     ("THOUGHTMESH_WORKSPACE", "path of the directory that the tools work in, default the current one"),
-    ("THOUGHTMESH_JOURNAL", "path of the record of the run (not in this version)"),
+    ("THOUGHTMESH_JOURNAL", "path of the record of the run; an unfinished run in it goes on"),
     ("THOUGHTMESH_TERMINATION_LOG", "path of the termination message, default /dev/termination-log if it exists"),
     ("THOUGHTMESH_LOG_FORMAT", "text or json, default text; RUST_LOG sets the level, default info"),
     ("THOUGHTMESH_EXIT_CODES", "simple or detailed, default simple"),
@@ -60,6 +61,10 @@ pub struct Config {
     pub limits: Limits,
     /// Root of the file tools and working directory of commands; absolute.
     pub workspace: PathBuf,
+    /// The file of the journal.
+    pub journal: Option<PathBuf>,
+    /// What a journal must have in common with this.
+    pub fingerprint: Fingerprint,
     pub context: Vec<ContextVariable>,
     /// Everything that must not leave.
     pub secrets: Secrets,
@@ -208,9 +213,7 @@ pub fn read(environment: &Environment) -> Reading {
     let limits = read_limits(&mut reader, environment);
     let workspace = read_workspace(&mut reader, environment);
     let network = network::read(&mut reader, environment);
-    if environment.raw("THOUGHTMESH_JOURNAL").is_some() {
-        reader.error(&At::root("THOUGHTMESH_JOURNAL"), "this version writes no journal, accepted: not set");
-    }
+    let journal = read_journal(&mut reader, environment, &workspace);
     let ours = VARIABLES.map(|(name, _)| name);
     let (context, context_warnings) = context::read(&environment.0);
     reader.warnings.extend(context_warnings);
@@ -222,12 +225,14 @@ pub fn read(environment: &Environment) -> Reading {
         .collect();
     let config = match (objective, model) {
         (Some(objective), Some(model)) if reader.errors.is_empty() => Ok(Config {
+            fingerprint: fingerprint(environment, &objective, &model, &secrets),
             objective,
             key_results,
             model,
             tools,
             limits,
             workspace,
+            journal,
             context,
             secrets,
             network,
@@ -348,6 +353,46 @@ fn read_workspace(reader: &mut Reader, environment: &Environment) -> PathBuf {
         Err(error) => reader.error(&at, format!("cannot be opened ({error}), accepted: the path of a directory")),
     }
     chosen
+}
+
+fn read_journal(reader: &mut Reader, environment: &Environment, workspace: &Path) -> Option<PathBuf> {
+    let path = environment.raw("THOUGHTMESH_JOURNAL").map(PathBuf::from)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if std::fs::canonicalize(parent).is_ok_and(|parent| parent.starts_with(workspace)) {
+        reader.warnings.push("THOUGHTMESH_JOURNAL: lies in the workspace, where tools can change it".to_owned());
+    }
+    Some(path)
+}
+
+/// Of the JSON variables the text counts, without a difference in white space or the order of fields, so that a new version
+/// of the runtime, which may read more of them, goes on with a run of an old one. Secrets are masked first, so that a new
+/// key goes on with the run too.
+fn fingerprint(environment: &Environment, objective: &str, model: &ModelConfig, secrets: &Secrets) -> Fingerprint {
+    let sum = |text: &str| format!("{:016x}", checksum(0, secrets.mask(text).as_bytes()));
+    let sum_of_json = |mut value: Value| {
+        value.sort_all_objects();
+        sum(&value.to_string())
+    };
+    let sum_of_variable = |name: &str| {
+        let text = environment.lossy(name).unwrap_or_default();
+        serde_json::from_str(&text).map_or_else(|_| sum(&text), sum_of_json)
+    };
+    Fingerprint {
+        model: sum_of_json(json!({
+            "provider": model.provider.name(),
+            "name": model.name,
+            "endpoint": model.endpoint,
+            "temperature": model.temperature,
+            "system_prompt": model.system_prompt,
+            "params": model.params,
+            "max_tokens": model.max_tokens,
+            "context_window": model.context_window,
+        })),
+        objective: sum(objective),
+        key_results: sum_of_variable("THOUGHTMESH_KEY_RESULTS"),
+        tools: sum_of_variable("THOUGHTMESH_TOOLS"),
+        limits: sum_of_variable("THOUGHTMESH_LIMITS"),
+    }
 }
 
 fn warn_of_misspelled(reader: &mut Reader, environment: &Environment, ours: &[&str]) {

@@ -286,6 +286,14 @@ fn has_reaped_a_child() -> bool {
     result == 0 && info.signal != 0
 }
 
+/// Locks the open file for this process, until it is closed or the process ends. False when another one holds the lock.
+pub fn lock(file: BorrowedFd<'_>) -> io::Result<bool> {
+    match succeeded(flock(file.as_raw_fd(), LOCK_EX | LOCK_NB)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
 pub const SIGHUP: c_int = 1;
 pub const SIGINT: c_int = 2;
 pub const SIGUSR1: c_int = 10;
@@ -361,6 +369,8 @@ pub fn stdout() -> BorrowedFd<'static> {
 const KILL_ROUNDS_MAX: usize = 30;
 const AT_FDCWD: c_int = -100;
 const P_ALL: c_uint = 0;
+const LOCK_EX: c_int = 2;
+const LOCK_NB: c_int = 4;
 const PR_SET_CHILD_SUBREAPER: c_int = 36;
 const SA_RESTART: c_int = 0x1000_0000;
 const SIG_UNBLOCK: c_int = 1;
@@ -396,7 +406,8 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
     fn read(file: c_int, buffer: *mut c_void, count: usize) -> isize;
     fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
-    // Touches no memory of ours, whatever it is given.
+    // Neither touches memory of ours, whatever it is given.
+    safe fn flock(file: c_int, operation: c_int) -> c_int;
     safe fn _exit(code: c_int) -> !;
 }
 

@@ -81,6 +81,13 @@ impl Model {
         }
     }
 
+    /// Leaves out answers that an earlier process has had from a `replay`.
+    pub fn skip_turns(&mut self, count: u64) {
+        if let Source::Replay(replay) = &mut self.source {
+            (0..count).for_each(|_| replay.skip_turn());
+        }
+    }
+
     /// What would be asked, without secrets, on one line.
     pub fn describe(&self) -> String {
         match &self.source {

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::conversation::{Conversation, Message, Part, Record, Turn};
+use crate::conversation::{Conversation, Message, Part, Turn};
 
 /// Bytes of a file that are read; a journal of a long run stays far below.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -39,9 +40,8 @@ impl Replay {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match serde_json::from_slice::<Record>(&line) {
-                Ok(Record::Turn(turn)) => turns.push_back(turn),
-                Ok(_) => {}
+            match turn_of(&line) {
+                Ok(turn) => turns.extend(turn),
                 Err(_) if line.last() != Some(&b'\n') => break,
                 Err(error) => {
                     let column = error.column();
@@ -54,6 +54,11 @@ impl Replay {
         }
         let turns_total = turns.len();
         Ok(Replay { turns, turns_total })
+    }
+
+    /// Leaves out the next turn, which an earlier attempt has had.
+    pub fn skip_turn(&mut self) {
+        self.turns.pop_front();
     }
 
     /// The next turn, with what the tools have returned in `conversation` put in its places.
@@ -72,6 +77,16 @@ impl Replay {
     pub fn turns_total(&self) -> usize {
         self.turns_total
     }
+}
+
+/// The turn that a line holds; `None`: another record, whatever it is made of.
+fn turn_of(line: &[u8]) -> serde_json::Result<Option<Turn>> {
+    #[derive(Deserialize)]
+    struct Kind {
+        record: String,
+    }
+    let Kind { record } = serde_json::from_slice(line)?;
+    if record == "turn" { serde_json::from_slice(line).map(Some) } else { Ok(None) }
 }
 
 fn fill(value: &mut Value, conversation: &Conversation) {

@@ -66,6 +66,14 @@ impl FileTool {
         }
     }
 
+    /// Whether it changes nothing.
+    pub fn is_read_only(self) -> bool {
+        match self {
+            FileTool::Read | FileTool::List | FileTool::Find | FileTool::Search => true,
+            FileTool::Write | FileTool::Edit => false,
+        }
+    }
+
     /// The tool as the model sees it.
     pub fn spec(self) -> ToolSpec {
         let (description, required, properties) = match self {

@@ -123,6 +123,14 @@ impl Toolbox {
         names.join(", ")
     }
 
+    /// Whether a call of this tool changes nothing, so that it may simply be run again. True when there is no such tool.
+    pub fn is_read_only(&self, name: &str) -> bool {
+        self.tools.iter().filter(|tool| tool.name() == name).all(|tool| match &tool.code {
+            Code::File(file_tool) => file_tool.is_read_only(),
+            Code::Shell(_) => false,
+        })
+    }
+
     /// Runs a call. The arguments fit the tool's schema when its code sees them.
     pub fn run(&self, call: &ToolCall) -> Result<String, ToolError> {
         let tool = self.tools.iter().find(|tool| tool.name() == call.name);

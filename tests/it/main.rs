@@ -12,6 +12,7 @@ mod config;
 mod limits;
 mod output;
 mod providers;
+mod resume;
 mod stop;
 mod tools;
 

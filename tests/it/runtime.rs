@@ -62,6 +62,10 @@ pub struct Runtime {
     stderr: Stream,
     timeout: Duration,
     is_process_1: bool,
+    /// Commands of the shell that starts the process.
+    prelude: String,
+    /// Requests that the server saw in earlier runs.
+    requests_before: usize,
 }
 
 struct Model {
@@ -89,6 +93,8 @@ impl Runtime {
             stderr: Stream::Captured,
             timeout: RUN_TIMEOUT,
             is_process_1: false,
+            prelude: String::new(),
+            requests_before: 0,
             scratch,
         }
     }
@@ -207,6 +213,24 @@ impl Runtime {
         self
     }
 
+    /// The journal of the run, beside the workspace.
+    pub fn journal(self) -> Runtime {
+        let path = self.path_outside("journal");
+        self.env_raw("THOUGHTMESH_JOURNAL", path)
+    }
+
+    /// Runs these commands of a shell in the process before it becomes the runtime, such as `ulimit -f 100`.
+    pub fn after(mut self, commands: &str) -> Runtime {
+        self.prelude = format!("{commands}; ");
+        self
+    }
+
+    /// Adds exchanges behind those that the server has left.
+    pub fn goes_on(self, exchanges: impl IntoIterator<Item = Exchange>) -> Runtime {
+        self.script.as_ref().expect("a server").goes_on(exchanges);
+        self
+    }
+
     /// Runs it as process 1 of a namespace, as in a container. `None` where this machine does not allow that.
     pub fn into_process_1(mut self) -> Option<Runtime> {
         self.is_process_1 = true;
@@ -241,16 +265,30 @@ impl Runtime {
             self = self.env("THOUGHTMESH_MODEL_CONFIG", &config);
         }
         let mut command = self.command();
+        self.surround(&mut command);
         let (stdout, out_end) = Sink::open(self.stdout);
         let (stderr, err_end) = Sink::open(self.stderr);
         command.stdin(Stdio::null()).stdout(out_end).stderr(err_end);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.workspace()).process_group(0);
         let started = Instant::now();
         let child = command.spawn().expect("the runtime starts");
         // The command holds our copies of the pipes' writing ends: readers would never see the end.
         drop(command);
         Running { group: child.id(), exit: wait_in_thread(child), stdout, stderr, started, runtime: self }
+    }
+
+    /// The command as it stands, with environment and directory, for whoever starts it in another way.
+    pub fn bare_command(&mut self) -> Command {
+        let config = self.model.fields.to_string();
+        self.environment.push(("THOUGHTMESH_MODEL_CONFIG".into(), config.into()));
+        let mut command = self.command();
+        self.surround(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.workspace()).process_group(0);
     }
 
     fn command(&self) -> Command {
@@ -263,11 +301,11 @@ impl Runtime {
             let mut unshare = Command::new(UNSHARE[0]);
             unshare.args(&UNSHARE[1..]).arg(executable);
             unshare
-        } else if closes.is_empty() {
+        } else if closes.is_empty() && self.prelude.is_empty() {
             Command::new(executable)
         } else {
             let mut shell = Command::new("/bin/sh");
-            shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {}", closes.join(" "))).arg(executable);
+            shell.arg("-c").arg(format!("{}exec \"$0\" \"$@\" {}", self.prelude, closes.join(" "))).arg(executable);
             shell
         };
         command.args(&self.arguments);
@@ -388,6 +426,24 @@ impl Running {
         });
     }
 
+    /// A file of the workspace, as it is now.
+    pub fn file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.runtime.workspace().join(path)).ok()
+    }
+
+    pub fn path_outside(&self, path: &str) -> PathBuf {
+        self.runtime.path_outside(path)
+    }
+
+    /// Waits until the journal holds this.
+    #[track_caller]
+    pub fn wait_for_journal(&self, text: &str) {
+        let path = self.path_outside("journal");
+        wait_until(&format!("the journal says {text:?}"), || {
+            std::fs::read_to_string(&path).is_ok_and(|journal| journal.contains(text))
+        });
+    }
+
     /// Waits until the termination message is there.
     #[track_caller]
     pub fn wait_for_termination_message(&self) {
@@ -413,7 +469,11 @@ impl Running {
         };
         let duration = self.started.elapsed();
         let ((stdout, stdout_ended), (stderr, stderr_ended)) = (self.stdout.close(), self.stderr.close());
+        let mut requests = self.runtime.script.as_ref().map(|script| script.requests()).unwrap_or_default();
+        let requests = requests.split_off(self.runtime.requests_before);
         let runtime = self.runtime;
+        let script = runtime.script.clone();
+        let timeout = runtime.timeout;
         let ended = Ended {
             status,
             duration,
@@ -422,17 +482,16 @@ impl Running {
             stdout_is_captured: runtime.stdout == Stream::Captured,
             stderr_is_captured: runtime.stderr == Stream::Captured,
             termination: std::fs::read(runtime.scratch.path.join("termination-log")).ok(),
-            requests: runtime.script.as_ref().map(|script| script.requests()).unwrap_or_default(),
-            scratch: runtime.scratch,
-            _server: runtime.server,
+            requests,
+            runtime,
         };
         if timed_out {
-            ended.fail(&format!("still running after {:?}", runtime.timeout));
+            ended.fail(&format!("still running after {timeout:?}"));
         }
         if !stdout_ended || !stderr_ended {
             ended.fail("something that it started still holds stdout or stderr");
         }
-        if let Some(problem) = runtime.script.and_then(|script| script.problems().into_iter().next()) {
+        if let Some(problem) = script.and_then(|script| script.problems().into_iter().next()) {
             ended.fail(&format!("the scripted server: {problem}"));
         }
         for (index, request) in ended.requests.iter().enumerate().filter(|(_, request)| request.is_chat()) {
@@ -473,12 +532,28 @@ pub struct Ended {
     pub requests: Vec<Request>,
     stdout_is_captured: bool,
     stderr_is_captured: bool,
-    scratch: Scratch,
-    /// Its drop ends it.
-    _server: Option<ScriptedServer>,
+    runtime: Runtime,
 }
 
 impl Ended {
+    /// The same run once more, with the same server, environment and files.
+    pub fn again(self) -> Runtime {
+        let mut runtime = self.runtime;
+        runtime.requests_before = runtime.script.as_ref().map_or(0, |script| script.requests().len());
+        runtime
+    }
+
+    /// The bytes of the journal.
+    pub fn journal(&self) -> Vec<u8> {
+        std::fs::read(self.runtime.scratch.path.join("journal")).unwrap_or_default()
+    }
+
+    /// The records of the journal.
+    pub fn records(&self) -> Vec<Value> {
+        let text = String::from_utf8_lossy(&self.journal()).into_owned();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
+    }
+
     #[track_caller]
     pub fn exits(&self, code: i32) -> &Ended {
         match self.status.code() == Some(code) {
@@ -633,13 +708,13 @@ impl Ended {
 
     /// A file of the workspace.
     pub fn file(&self, path: &str) -> Option<String> {
-        let bytes = std::fs::read(self.scratch.path.join("workspace").join(path)).ok()?;
+        let bytes = std::fs::read(self.runtime.scratch.path.join("workspace").join(path)).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// A file beside the workspace.
     pub fn file_outside(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.scratch.path.join(path)).ok()
+        std::fs::read_to_string(self.runtime.scratch.path.join(path)).ok()
     }
 
     #[track_caller]
@@ -662,7 +737,7 @@ impl fmt::Display for Ended {
             (Some(code), _) => format!("exit code {code}"),
             (None, signal) => format!("killed by signal {signal:?}"),
         };
-        writeln!(formatter, "--- {ending} after {:?} in {}", self.duration, self.scratch.path.display())?;
+        writeln!(formatter, "--- {ending} after {:?} in {}", self.duration, self.runtime.scratch.path.display())?;
         let termination = self.termination.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         writeln!(formatter, "--- termination message\n{}", shown(termination.as_deref().unwrap_or("(none)")))?;
         if self.stdout_is_captured {

@@ -49,6 +49,8 @@ impl Request {
     }
 }
 
+/// Makes the answer from the request.
+type Answer = Box<dyn Fn(&Request) -> Exchange + Send + Sync>;
 type Expectation = Arc<dyn Fn(&Request) -> Result<(), String> + Send + Sync>;
 
 /// What one request must be, and what it is answered.
@@ -280,6 +282,8 @@ fn reason_phrase(status: u16) -> &'static str {
 /// The exchanges to come, the requests that came, and what went wrong.
 pub struct Script {
     state: Mutex<State>,
+    /// For what the exchanges do not hold.
+    answer: Option<Answer>,
     changed: Condvar,
 }
 
@@ -296,6 +300,11 @@ struct State {
 impl Script {
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
+    }
+
+    /// Adds exchanges behind those that are left.
+    pub fn goes_on(&self, exchanges: impl IntoIterator<Item = Exchange>) {
+        self.state().ahead.extend(exchanges.into_iter().map(Arc::new));
     }
 
     /// What the server saw that its script did not say, and what of the script was not played.
@@ -329,6 +338,7 @@ impl Script {
         let exchange = match state.ahead.front() {
             Some(exchange) if exchange.repeats => exchange.clone(),
             Some(_) => state.ahead.pop_front().unwrap(),
+            None if self.answer.is_some() => Arc::new((self.answer.as_ref().unwrap())(&request)),
             None => {
                 let problem = format!("request {number} was not expected: {} {}", request.method, request.path);
                 state.problems.push(problem);
@@ -353,8 +363,17 @@ pub struct ScriptedServer {
 
 impl ScriptedServer {
     pub fn plays(exchanges: impl IntoIterator<Item = Exchange>) -> ScriptedServer {
-        let state = State { ahead: exchanges.into_iter().map(Arc::new).collect(), ..State::default() };
-        let script = Arc::new(Script { state: Mutex::new(state), changed: Condvar::new() });
+        Self::new(exchanges.into_iter().map(Arc::new).collect(), None)
+    }
+
+    /// A server whose answers follow from the requests, in whatever order they come.
+    pub fn answers(answer: impl Fn(&Request) -> Exchange + Send + Sync + 'static) -> ScriptedServer {
+        Self::new(VecDeque::new(), Some(Box::new(answer)))
+    }
+
+    fn new(ahead: VecDeque<Arc<Exchange>>, answer: Option<Answer>) -> ScriptedServer {
+        let state = State { ahead, ..State::default() };
+        let script = Arc::new(Script { state: Mutex::new(state), answer, changed: Condvar::new() });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let listening = std::thread::spawn({
