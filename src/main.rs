@@ -32,6 +32,7 @@
 //! │   ├── provider.rs      each provider's names, variables and default URL
 //! │   ├── tools.rs         which tools, within which limits
 //! │   ├── network.rs       proxies and private roots
+//! │   ├── options.rs       what only one kind of tool is told
 //! │   ├── context.rs       what the model is told of all other variables, and what is a secret
 //! │   └── read.rs          JSON that a person wrote
 //! ├── wire/                OTHER PEOPLE'S FORMATS. Pure: values in, values out
@@ -56,6 +57,8 @@
 //! │   ├── files.rs         read, write, edit and list inside the workspace
 //! │   ├── search.rs        find files by name and text in them
 //! │   ├── shell.rs         a command line that the model wrote
+//! │   ├── command.rs       a command of the user's
+//! │   ├── child.rs         a process that a tool starts, told to the model
 //! │   ├── finish.rs        the model says it is done, and how each key result stands
 //! │   ├── schema.rs        do the arguments fit the tool's schema? Pure
 //! │   ├── walk.rs          every file beneath a directory, bounded

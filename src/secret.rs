@@ -3,12 +3,18 @@
 //! [`Secret`] is one such value; printing it prints nothing of it. [`Secrets`] knows all of them and takes them out of text
 //! that leaves: to the model, the log, the termination message. It matches exact values, also as base64 or percent-encoded,
 //! because that is how tools and error pages give them back. It refuses to guess: what is secret, `config` decides.
+//!
+//! What may surprise: a secret is also found when line ends stand in it (`base64` and `fold` put them there), and text that
+//! is cut must be masked first, because half a secret matches nothing; [`Secrets::mask_sides`] is for that.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// A secret shorter than this is not masked: it would also be found where nobody wrote it. `config` warns about it.
 pub const SECRET_BYTES_MIN: usize = 6;
+
+/// A line of this many bytes in a secret of several lines is a secret of its own: `grep` shows single lines of a key.
+const SECRET_LINE_BYTES_MIN: usize = 16;
 
 /// One secret value. Its `Debug` prints nothing of it.
 #[derive(Clone, PartialEq)]
@@ -46,15 +52,24 @@ impl Secrets {
             return;
         }
         let mask = format!("[secret {name}]");
+        self.add_forms(value, &mask);
+        if value.contains('\n') {
+            let lines = value.lines().map(str::trim);
+            let telling = lines.filter(|line| line.len() >= SECRET_LINE_BYTES_MIN && !line.starts_with("-----"));
+            telling.for_each(|line| self.add_forms(line, &mask));
+        }
+        self.needles.sort_by_key(|(needle, _)| std::cmp::Reverse(needle.0.len()));
+    }
+
+    fn add_forms(&mut self, value: &str, mask: &str) {
         let mut forms =
             vec![value.to_owned(), json_escaped(value), percent_encoded(value, true), percent_encoded(value, false)];
         forms.extend(base64_cores(value.as_bytes()));
         for form in forms {
             if form.len() >= SECRET_BYTES_MIN && !self.needles.iter().any(|(needle, _)| needle.0 == form) {
-                self.needles.push((Secret(form), mask.clone()));
+                self.needles.push((Secret(form), mask.to_owned()));
             }
         }
-        self.needles.sort_by_key(|(needle, _)| std::cmp::Reverse(needle.0.len()));
     }
 
     /// The text with every secret replaced by its name.
@@ -65,8 +80,54 @@ impl Secrets {
                 masked = Cow::Owned(masked.replace(needle.reveal(), mask));
             }
         }
+        if text.contains(LINE_ENDS) {
+            let joined = masked.replace(LINE_ENDS, "");
+            for (needle, mask) in &self.needles {
+                if joined.contains(needle.reveal()) {
+                    masked = Cow::Owned(replace_over_line_ends(&masked, needle.reveal(), mask));
+                }
+            }
+        }
         masked
     }
+
+    /// How many bytes on either side of a cut can be part of a secret that the cut went through, line ends included.
+    pub fn margin_bytes(&self) -> usize {
+        // At most a line end every 32 bytes: nobody wraps at less.
+        self.needles.first().map_or(0, |(needle, _)| needle.0.len() + needle.0.len() / 16 + 2)
+    }
+
+    /// Masks what is left on both sides of a cut and takes [`Secrets::margin_bytes`] off each side of it, where the rest of
+    /// a secret may stand that the cut went through.
+    pub fn mask_sides(&self, head: &str, tail: &str) -> (String, String) {
+        let margin = self.margin_bytes();
+        let (head, tail) = (self.mask(head), self.mask(tail));
+        let end = (0..=head.len().saturating_sub(margin)).rev().find(|end| head.is_char_boundary(*end));
+        let start = (margin.min(tail.len())..=tail.len()).find(|start| tail.is_char_boundary(*start));
+        let head = end.and_then(|end| head.get(..end)).unwrap_or_default();
+        let tail = start.and_then(|start| tail.get(start..)).unwrap_or_default();
+        (head.to_owned(), tail.to_owned())
+    }
+}
+
+const LINE_ENDS: [char; 2] = ['\n', '\r'];
+
+/// Replaces `needle` wherever it stands in `text` with line ends in between.
+fn replace_over_line_ends(text: &str, needle: &str, mask: &str) -> String {
+    let joined = text.replace(LINE_ENDS, "");
+    // Where each byte of `joined` is in `text`.
+    let places: Vec<usize> =
+        text.bytes().enumerate().filter(|(_, byte)| !matches!(byte, b'\n' | b'\r')).map(|(place, _)| place).collect();
+    let mut replaced = String::new();
+    let mut done = 0;
+    for (start, _) in joined.match_indices(needle) {
+        let (Some(first), Some(last)) = (places.get(start), places.get(start + needle.len() - 1)) else { break };
+        replaced.push_str(text.get(done..*first).unwrap_or_default());
+        replaced.push_str(mask);
+        done = last + 1;
+    }
+    replaced.push_str(text.get(done..).unwrap_or_default());
+    replaced
 }
 
 impl Secrets {
@@ -165,6 +226,43 @@ mod tests {
         let mut secrets = Secrets::default();
         secrets.add("PIN", "12345");
         assert_eq!(secrets.mask("12345"), "12345");
+    }
+
+    #[test]
+    fn masks_over_line_ends() {
+        let mut secrets = Secrets::default();
+        let key = "sk-".to_owned() + &"0123456789abcdef".repeat(8);
+        secrets.add("KEY", &key);
+        assert_eq!(secrets.mask(&format!("a\n{}\r\n{}\nb", &key[..70], &key[70..])), "a\n[secret KEY]\nb");
+        // `base64` puts a line end after 76 characters; what is left at both ends says less than two bytes.
+        let wrapped = "c2stMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFi\n\
+                       Y2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0\n\
+                       NTY3ODlhYmNkZWY=";
+        let masked = secrets.mask(wrapped).into_owned();
+        assert!(masked.starts_with("[secret KEY]") && masked.len() < 20, "{masked}");
+    }
+
+    #[test]
+    fn masks_single_lines_of_a_key() {
+        let mut secrets = Secrets::default();
+        secrets.add(
+            "KEY",
+            "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAgEAAoIB\n-----END-----",
+        );
+        assert_eq!(secrets.mask("x: AQEFAASCBKcwggSjAgEAAoIB"), "x: [secret KEY]");
+        assert_eq!(secrets.mask("-----BEGIN PRIVATE KEY-----"), "-----BEGIN PRIVATE KEY-----");
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_left_beside_a_cut() {
+        let secret = "0123456789876543";
+        let mut secrets = Secrets::default();
+        secrets.add("KEY", secret);
+        let text = format!("{}{secret}{}{secret}{}", "x".repeat(90), "é".repeat(40), "z".repeat(90));
+        for cut in (0..=text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+            let (head, tail) = secrets.mask_sides(&text[..cut], &text[cut..]);
+            assert!(!format!("{head}{tail}").contains(|c: char| c.is_ascii_digit()), "{cut}: {head} {tail}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use log::info;
 
 use crate::config::{Check, Config, ConfigError};
 use crate::host::Deadline;
-use crate::host::process::{self, Process};
+use crate::host::process::{self, Output, Process};
 
 /// Bytes of a check's output that the model is shown.
 const OUTPUT_BYTES_MAX: usize = 4096;
@@ -68,19 +68,28 @@ fn run_check(config: &Config, key_result: usize, check: &Check) -> Option<String
         directory: config.workspace.clone(),
         environment: environment(config, check),
         stdin: Vec::new(),
-        output_bytes_max: OUTPUT_BYTES_MAX,
+        output_bytes_max: OUTPUT_BYTES_MAX + 2 * config.secrets.margin_bytes(),
         deadline: Deadline::after(check.timeout),
     });
     let fault = match ended {
         Ok(ended) if ended.status.is_success() && !ended.timed_out => None,
         Ok(ended) if ended.timed_out => {
             let seconds = check.timeout.as_secs();
-            Some(format!("was not done within {seconds} s; its output: {}", ended.output.text()))
+            Some(format!("was not done within {seconds} s; its output: {}", told(ended.output, config)))
         }
-        Ok(ended) => Some(format!("{}; its output: {}", ended.status, ended.output.text())),
+        Ok(ended) => Some(format!("{}; its output: {}", ended.status, told(ended.output, config))),
         Err(error) => Some(error.to_string()),
     };
     let word = if fault.is_none() { "passed" } else { "failed" };
     info!("check of key result {key_result}: {word}");
     fault.map(|what| format!("the check of key result {key_result} does not pass: {what}"))
+}
+
+/// A check's output. Where it was cut, secrets are masked already: the half of one would not be recognized.
+fn told(output: Output, config: &Config) -> String {
+    if output.cut_bytes == 0 {
+        return output.text();
+    }
+    let (head, tail) = config.secrets.mask_sides(&output.head, &output.tail);
+    Output { head, tail, cut_bytes: output.cut_bytes }.text()
 }

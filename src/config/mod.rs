@@ -7,6 +7,7 @@
 mod context;
 pub mod model;
 mod network;
+pub mod options;
 pub mod provider;
 pub mod read;
 pub mod tools;
@@ -25,7 +26,7 @@ pub use self::network::Network;
 pub use self::provider::{Api, KeyForm, Provider};
 pub use self::read::ConfigError;
 use self::read::{At, Reader, kind, nearest};
-pub use self::tools::{Builtin, ToolEntry};
+pub use self::tools::{ToolEntry, ToolKind};
 use crate::conversation::{Fingerprint, checksum};
 use crate::secret::{SECRET_BYTES_MIN, Secrets};
 
@@ -218,7 +219,7 @@ pub fn read(environment: &Environment) -> Reading {
     let (context, context_warnings) = context::read(&environment.0);
     reader.warnings.extend(context_warnings);
     warn_of_misspelled(&mut reader, environment, &ours);
-    let secrets = collect_secrets(&mut reader, environment, model.as_ref(), &context);
+    let secrets = collect_secrets(&mut reader, environment, model.as_ref(), &tools, &context);
     let child_environment = ["PATH", "HOME", "LANG", "TMPDIR"]
         .iter()
         .filter_map(|name| Some((OsString::from(name), environment.raw(name)?.clone())))
@@ -402,14 +403,18 @@ fn warn_of_misspelled(reader: &mut Reader, environment: &Environment, ours: &[&s
     }
 }
 
-/// Everything that must not leave: the keys and headers of the model, secrets of the context, passwords in proxy URLs.
+/// Everything that must not leave: the keys and headers of the model, credentials of tools, secrets of the context,
+/// passwords in proxy URLs.
 fn collect_secrets(
     reader: &mut Reader,
     environment: &Environment,
     model: Option<&ModelConfig>,
+    tools: &[ToolEntry],
     context: &[ContextVariable],
 ) -> Secrets {
     let mut named: Vec<(String, String)> = Vec::new();
+    let of_tools = tools.iter().flat_map(|entry| &entry.secrets);
+    named.extend(of_tools.map(|(name, secret)| (name.clone(), secret.reveal().to_owned())));
     if let Some(model) = model {
         named.extend(model.api_key.iter().map(|key| ("api_key".to_owned(), key.reveal().to_owned())));
         let headers = model

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Environment;
+use super::options::{self, CommandOptions, GitOptions, HttpOptions};
 use super::read::{At, Reader, nearest, shown};
+use crate::secret::Secret;
 
 const VARIABLE: &str = "THOUGHTMESH_TOOLS";
 const ACCEPTED: &str = "a JSON array of objects with `name`";
@@ -19,31 +21,49 @@ const OUTPUT_BYTES_DEFAULT: u64 = 32 * 1024;
 /// Below this a result would be only the note that it was cut.
 const OUTPUT_BYTES_MIN: u64 = 1024;
 
-/// A tool of ours.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Builtin {
+/// What an entry stands for, with the options that only this kind of tool has.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolKind {
     /// The file tool of the entry's name.
     File,
     /// All file tools.
     Filesystem,
     Shell,
+    Git(GitOptions),
+    CodeAnalyzer,
+    HttpRequest(HttpOptions),
+    /// A command of the user's.
+    Command(CommandOptions),
 }
 
-impl Builtin {
-    const NAMES: [(&'static str, Builtin); 8] = [
-        ("filesystem", Builtin::Filesystem),
-        ("read_file", Builtin::File),
-        ("write_file", Builtin::File),
-        ("edit_file", Builtin::File),
-        ("list_directory", Builtin::File),
-        ("find_files", Builtin::File),
-        ("search_text", Builtin::File),
-        ("shell", Builtin::Shell),
-    ];
+/// The tools of ours.
+const BUILT_IN: [&str; 11] = [
+    "filesystem",
+    "read_file",
+    "write_file",
+    "edit_file",
+    "list_directory",
+    "find_files",
+    "search_text",
+    "shell",
+    "git",
+    "code_analyzer",
+    "http_request",
+];
 
-    /// Whether the tool starts processes, so that an environment and a timeout mean something to it.
-    fn runs_commands(self) -> bool {
-        self == Builtin::Shell
+impl ToolKind {
+    /// The fields of `config` that mean something to this kind of tool, besides those that every tool has.
+    fn fields(&self) -> &'static [&'static str] {
+        match self {
+            ToolKind::File | ToolKind::Filesystem => &[],
+            ToolKind::Shell => &["timeout_seconds", "env"],
+            ToolKind::Git(_) => &["timeout_seconds", "env", "allow_write", "allow_network"],
+            ToolKind::CodeAnalyzer => &["timeout_seconds"],
+            ToolKind::HttpRequest(_) => &["timeout_seconds", "allow", "headers"],
+            ToolKind::Command(_) => {
+                &["timeout_seconds", "env", "command", "description", "parameters", "stdin", "allow_options"]
+            }
+        }
     }
 }
 
@@ -53,7 +73,7 @@ pub struct ToolEntry {
     /// As `THOUGHTMESH_TOOLS: [0]`, for messages.
     pub place: String,
     pub name: String,
-    pub builtin: Builtin,
+    pub kind: ToolKind,
     /// `false`: when it cannot work here it is left out with a warning.
     pub is_required: bool,
     /// Limit on one call.
@@ -62,6 +82,8 @@ pub struct ToolEntry {
     pub output_bytes_max: usize,
     /// Variables handed on to the tool's processes.
     pub environment: Vec<(OsString, OsString)>,
+    /// What the entry uses as a credential, with the name of the variable or header it came from.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 /// Reads the variable; mistakes are left in the reader.
@@ -96,6 +118,10 @@ fn read_entry(
         None | Some(Value::Null) => Map::new(),
         Some(config) => reader.object(&at_config, config, "an object")?.clone(),
     };
+    let mut secrets = Vec::new();
+    if let Some(headers) = config.get("headers") {
+        collect_variables(environment, headers, &mut secrets);
+    }
     for (key, value) in &mut config {
         expand(reader, environment, &at_config.key(key), value);
     }
@@ -106,23 +132,23 @@ fn read_entry(
         }
         return None;
     };
-    let builtin = read_builtin(reader, at, object, config, &name)?;
-    let mut fields = vec!["required", "output_bytes_max"];
-    if builtin.runs_commands() {
-        fields.extend(["timeout_seconds", "env"]);
+    let kind = read_kind(reader, at, object, config, &name)?;
+    reader.refuse_unknown(&at_config, config, &[&["required", "output_bytes_max"], kind.fields()].concat());
+    if let ToolKind::HttpRequest(options) = &kind {
+        secrets.extend(options.secrets());
     }
-    reader.refuse_unknown(&at_config, config, &fields);
     let is_required = reader.boolean(at, object, "required").or_else(|| reader.boolean(&at_config, config, "required"));
     let timeout = reader.whole_number(&at_config, config, "timeout_seconds", 1);
     let output_bytes_max = reader.whole_number(&at_config, config, "output_bytes_max", OUTPUT_BYTES_MIN);
     Some(ToolEntry {
         place: format!("{VARIABLE}: {}", at.path),
         name,
-        builtin,
+        kind,
         is_required: is_required.unwrap_or(true),
         timeout: timeout.map_or(TIMEOUT_DEFAULT, Duration::from_secs),
         output_bytes_max: usize::try_from(output_bytes_max.unwrap_or(OUTPUT_BYTES_DEFAULT)).unwrap_or(usize::MAX),
         environment: handed_on(reader, environment, &at_config, config),
+        secrets,
     })
 }
 
@@ -168,16 +194,28 @@ fn is_variable_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// What the entry is. Servers and commands are recognized before names, so that they are refused for what they are.
-fn read_builtin(
+/// The variables that the strings of `value` name, with their values: what goes into a header is a credential.
+fn collect_variables(environment: &Environment, value: &Value, found: &mut Vec<(String, Secret)>) {
+    match value {
+        Value::String(text) => {
+            let names = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+            found.extend(names.filter_map(|name| Some((name.to_owned(), Secret::new(environment.lossy(name)?)))));
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect_variables(environment, value, found)),
+        Value::Object(fields) => fields.values().for_each(|value| collect_variables(environment, value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// What the entry is. Servers and commands are recognized before names: an entry of any name can be one.
+fn read_kind(
     reader: &mut Reader,
     at: &At,
     object: &Map<String, Value>,
     config: &Map<String, Value>,
     name: &str,
-) -> Option<Builtin> {
-    let names: Vec<&str> = Builtin::NAMES.iter().map(|(name, _)| *name).collect();
-    let accepted = names.join(", ");
+) -> Option<ToolKind> {
+    let accepted = BUILT_IN.join(", ");
     match reader.text(at, object, "type").as_deref() {
         None => {}
         Some("mcp") => {
@@ -192,20 +230,30 @@ fn read_builtin(
             return None;
         }
     }
-    if config.contains_key("command") {
-        reader.error(
-            &at.key("config.command"),
-            format!("this version has no commands of the user's, accepted: the built-in tools {accepted}"),
-        );
-        return None;
+    let at_config = at.key("config");
+    if config.get("command").is_some_and(|command| !command.is_null()) {
+        if !options::is_tool_name(name) {
+            let what = "not a name for a command, accepted: at most 64 letters, digits, _ and -; `finish` is taken";
+            reader.error(&at.key("name"), what);
+            return None;
+        }
+        return options::read_command(reader, &at_config, config).map(ToolKind::Command);
     }
-    let found = Builtin::NAMES.iter().find(|(known, _)| *known == name).map(|(_, builtin)| *builtin);
-    if found.is_none() {
-        let near =
-            nearest(name, names.iter().copied()).map(|near| format!(", did you mean `{near}`")).unwrap_or_default();
-        reader.error(&at.key("name"), format!("not a built-in tool{near}; accepted: {accepted}"));
-    }
-    found
+    Some(match name {
+        "filesystem" => ToolKind::Filesystem,
+        "read_file" | "write_file" | "edit_file" | "list_directory" | "find_files" | "search_text" => ToolKind::File,
+        "shell" => ToolKind::Shell,
+        "git" => ToolKind::Git(options::read_git(reader, &at_config, config)),
+        "code_analyzer" => ToolKind::CodeAnalyzer,
+        "http_request" => ToolKind::HttpRequest(options::read_http(reader, &at_config, config)?),
+        _ => {
+            let near = nearest(name, BUILT_IN.into_iter());
+            let near = near.map(|near| format!(", did you mean `{near}`")).unwrap_or_default();
+            let what = format!("not a built-in tool{near}; accepted: {accepted}, or any name with config.command");
+            reader.error(&at.key("name"), what);
+            return None;
+        }
+    })
 }
 
 /// `config.env`: what the tool's processes get. A list of names of variables, or an object of names and values.

@@ -4,6 +4,8 @@
 //! and code stand together in one file. A tool cannot end the run: whatever goes wrong becomes a [`ToolError`], which the
 //! model reads as a tool result. Nothing here knows of models, the agent or the journal.
 
+mod child;
+mod command;
 pub mod excerpt;
 mod files;
 pub mod finish;
@@ -20,11 +22,14 @@ use std::path::PathBuf;
 use log::warn;
 use serde_json::{Map, Value};
 
+use self::child::Surroundings;
 use self::files::FileTool;
-use self::shell::{Shell, Surroundings};
-use crate::config::{Builtin, Config, ToolEntry};
+use self::shell::Shell;
+use crate::config::options::CommandOptions;
+use crate::config::{Config, ToolEntry, ToolKind};
 use crate::conversation::{ToolCall, ToolSpec};
 use crate::host::workspace::Workspace;
+use crate::secret::Secrets;
 
 /// How much of a name that does not exist is told back.
 const TOOL_NAME_BYTES_SHOWN: usize = 64;
@@ -64,6 +69,7 @@ pub struct Toolbox {
     workspace: Workspace,
     workspace_path: PathBuf,
     child_environment: Vec<(OsString, OsString)>,
+    secrets: Secrets,
 }
 
 struct Tool {
@@ -74,6 +80,7 @@ struct Tool {
 enum Code {
     File(FileTool),
     Shell(Shell),
+    Command(CommandOptions),
 }
 
 impl Toolbox {
@@ -88,6 +95,7 @@ impl Toolbox {
             workspace,
             workspace_path: config.workspace.clone(),
             child_environment: config.child_environment.clone(),
+            secrets: config.secrets.clone(),
         };
         let mut faults = Vec::new();
         for entry in &config.tools {
@@ -101,15 +109,43 @@ impl Toolbox {
     }
 
     fn add(&mut self, entry: &ToolEntry) -> Result<(), String> {
-        for code in Code::of(entry, &self.child_environment)? {
+        for code in self.codes(entry)? {
             let tool = Tool { entry: entry.clone(), code };
-            // A tool that `filesystem` has brought already is offered once.
-            if !self.tools.iter().any(|other| other.name() == tool.name()) {
-                self.specs.push(tool.spec());
-                self.tools.push(tool);
+            match self.tools.iter().find(|other| other.name() == tool.name()) {
+                // A tool that `filesystem` has brought already is offered once.
+                Some(Tool { code: Code::File(_), .. }) if matches!(tool.code, Code::File(_)) => {}
+                Some(_) => {
+                    return Err("another entry brings a tool of the same name, give one of them another".to_owned());
+                }
+                None => {
+                    self.specs.push(tool.spec());
+                    self.tools.push(tool);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What an entry offers, if it can work here.
+    fn codes(&self, entry: &ToolEntry) -> Result<Vec<Code>, String> {
+        let environment = [&self.child_environment[..], &entry.environment].concat();
+        let path = environment.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+        let path = path.unwrap_or_default();
+        Ok(match &entry.kind {
+            ToolKind::Filesystem => FileTool::ALL.map(Code::File).into(),
+            ToolKind::File => {
+                let file_tool = FileTool::from_name(&entry.name).ok_or("not a file tool")?;
+                vec![Code::File(file_tool)]
+            }
+            ToolKind::Shell => vec![Code::Shell(Shell::probe(path)?)],
+            ToolKind::Command(options) => {
+                command::probe(options, &self.workspace_path, path)?;
+                vec![Code::Command(options.clone())]
+            }
+            ToolKind::Git(_) | ToolKind::CodeAnalyzer | ToolKind::HttpRequest(_) => {
+                return Err("not in this version".to_owned());
+            }
+        })
     }
 
     /// What the model sees: the same from the first turn to the last.
@@ -151,33 +187,19 @@ impl Toolbox {
     fn run_checked(&self, tool: &Tool, arguments: &Map<String, Value>) -> Result<String, ToolError> {
         match &tool.code {
             Code::File(file_tool) => file_tool.run(&self.workspace, arguments, tool.entry.output_bytes_max),
-            Code::Shell(shell) => {
-                let surroundings = Surroundings {
-                    directory: self.workspace_path.clone(),
-                    environment: [&self.child_environment[..], &tool.entry.environment].concat(),
-                    timeout: tool.entry.timeout,
-                    output_bytes_max: tool.entry.output_bytes_max,
-                };
-                shell.run(arguments, &surroundings)
-            }
+            Code::Shell(shell) => shell.run(arguments, &self.surroundings(&tool.entry)),
+            Code::Command(options) => command::run(options, arguments, &self.surroundings(&tool.entry)),
         }
     }
-}
 
-impl Code {
-    /// What an entry offers, if it can work here.
-    fn of(entry: &ToolEntry, environment: &[(OsString, OsString)]) -> Result<Vec<Code>, String> {
-        Ok(match entry.builtin {
-            Builtin::Filesystem => FileTool::ALL.map(Code::File).into(),
-            Builtin::File => {
-                let file_tool = FileTool::from_name(&entry.name).ok_or("not a file tool")?;
-                vec![Code::File(file_tool)]
-            }
-            Builtin::Shell => {
-                let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-                vec![Code::Shell(Shell::probe(path.unwrap_or_default())?)]
-            }
-        })
+    fn surroundings(&self, entry: &ToolEntry) -> Surroundings {
+        Surroundings {
+            directory: self.workspace_path.clone(),
+            environment: [&self.child_environment[..], &entry.environment].concat(),
+            timeout: entry.timeout,
+            output_bytes_max: entry.output_bytes_max,
+            secrets: self.secrets.clone(),
+        }
     }
 }
 
@@ -186,6 +208,7 @@ impl Tool {
         match &self.code {
             Code::File(file_tool) => file_tool.name(),
             Code::Shell(_) => shell::NAME,
+            Code::Command(_) => &self.entry.name,
         }
     }
 
@@ -193,6 +216,7 @@ impl Tool {
         match &self.code {
             Code::File(file_tool) => file_tool.spec(),
             Code::Shell(_) => Shell::spec(self.entry.timeout),
+            Code::Command(options) => command::spec(&self.entry.name, options),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The tool `shell`: run a command line that the model wrote, with `sh -c`, in the workspace.
 //!
-//! It knows how to word a command and its end; starting, limiting and killing is `host/process.rs`. The wall around a
-//! command is not here: it is its environment built from nothing, and the container.
-//!
-//! What may surprise: an exit code other than 0 is a failed call, with the output in it, so that a turn whose tests failed
-//! cannot also claim to be finished. And what a command starts in the background ends with the command.
+//! It knows how a shell is called; the process and what is told of it are `child.rs`. The wall around a command is not here:
+//! it is its environment built from nothing, and the container. Surprising: what a command starts in the background ends
+//! with the command.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -13,34 +11,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::ToolError;
-use super::excerpt::excerpt;
+use super::child::{self, Program, Surroundings};
 use super::schema;
 use crate::conversation::ToolSpec;
-use crate::host::Deadline;
-use crate::host::process::{self, Ended, Process};
+use crate::host::process;
 
 pub const NAME: &str = "shell";
-
-/// Room in a result for what is said about the command's end.
-const NOTES_BYTES_MAX: usize = 500;
 
 /// A shell that is there.
 #[derive(Debug, PartialEq)]
 pub struct Shell {
     program: PathBuf,
-}
-
-/// Where and within which limits commands run.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The workspace.
-    pub directory: PathBuf,
-    /// All of a command's environment.
-    pub environment: Vec<(OsString, OsString)>,
-    /// How long a command may take; the model may ask for less.
-    pub timeout: Duration,
-    /// How long a result may be.
-    pub output_bytes_max: usize,
 }
 
 impl Shell {
@@ -87,48 +68,20 @@ impl Shell {
         }
         let wanted = schema::positive(arguments, "timeout_seconds")?.map(Duration::from_secs);
         let timeout = wanted.unwrap_or(surroundings.timeout).min(surroundings.timeout);
-        let process = Process {
+        let program = Program {
             program: self.program.clone().into_os_string(),
             // Without `--`, a command that begins with a dash would be options of the shell.
             arguments: ["-c", "--", command].map(OsString::from).to_vec(),
-            directory: surroundings.directory.clone(),
-            environment: surroundings.environment.clone(),
             stdin: Vec::new(),
-            output_bytes_max: surroundings.output_bytes_max.saturating_sub(NOTES_BYTES_MAX),
-            deadline: Deadline::after(timeout),
         };
-        let ended = process::run(&process).map_err(|error| ToolError::Failed(error.to_string()))?;
-        let text = excerpt(&told(&ended, timeout), surroundings.output_bytes_max, "");
-        if ended.status.is_success() && !ended.timed_out { Ok(text) } else { Err(ToolError::Failed(text)) }
+        child::run(program, &Surroundings { timeout, ..surroundings.clone() })
     }
-}
-
-/// What a command printed and how it ended.
-fn told(ended: &Ended, timeout: Duration) -> String {
-    let mut text = ended.output.text();
-    let mut notes = Vec::new();
-    if text.is_empty() {
-        notes.push("[no output]".to_owned());
-    } else if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if ended.output.cut_bytes > 0 {
-        notes.push("[to see what was cut, send the output to a file and read it in parts]".to_owned());
-    }
-    if ended.output_was_kept_open {
-        notes.push("[a process left in the background kept the output open; it was not waited for]".to_owned());
-    }
-    if ended.timed_out {
-        notes.push(format!("[ended because it took longer than {} s; {}]", timeout.as_secs_f64(), ended.status));
-    } else if !ended.status.is_success() {
-        notes.push(format!("[{}]", ended.status));
-    }
-    text + &notes.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secrets;
     use crate::testing::TestDirectory;
 
     const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -139,6 +92,7 @@ mod tests {
             environment: vec![("PATH".into(), PATH.into())],
             timeout: Duration::from_secs(60),
             output_bytes_max: 2_000,
+            secrets: Secrets::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod runtime;
 mod server;
 
 mod agent;
+mod commands;
 mod config;
 mod limits;
 mod output;

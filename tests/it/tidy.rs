@@ -68,7 +68,14 @@ const ROOMS: &[Room] = &[
     },
     Room {
         place: "src/tools/",
-        ours: &["crate::host", "crate::wire::mcp", "crate::wire::sse", "crate::config", "crate::conversation"],
+        ours: &[
+            "crate::host",
+            "crate::wire::mcp",
+            "crate::wire::sse",
+            "crate::config",
+            "crate::conversation",
+            "crate::secret",
+        ],
         others: &["ureq", "std::env", "std::net", "std::process"],
     },
     Room {
