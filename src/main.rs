@@ -57,6 +57,7 @@
 //! │   ├── files.rs         read, write, edit and list inside the workspace
 //! │   ├── search.rs        find files by name and text in them
 //! │   ├── shell.rs         a command line that the model wrote
+//! │   ├── git.rs           look at history and record it, walled in
 //! │   ├── command.rs       a command of the user's
 //! │   ├── child.rs         a process that a tool starts, told to the model
 //! │   ├── finish.rs        the model says it is done, and how each key result stands

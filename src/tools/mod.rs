@@ -9,6 +9,7 @@ mod command;
 pub mod excerpt;
 mod files;
 pub mod finish;
+mod git;
 mod glob;
 pub mod schema;
 mod search;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 use self::child::Surroundings;
 use self::files::FileTool;
+use self::git::Git;
 use self::shell::Shell;
 use crate::config::options::CommandOptions;
 use crate::config::{Config, ToolEntry, ToolKind};
@@ -81,6 +83,7 @@ enum Code {
     File(FileTool),
     Shell(Shell),
     Command(CommandOptions),
+    Git(Git),
 }
 
 impl Toolbox {
@@ -142,7 +145,8 @@ impl Toolbox {
                 command::probe(options, &self.workspace_path, path)?;
                 vec![Code::Command(options.clone())]
             }
-            ToolKind::Git(_) | ToolKind::CodeAnalyzer | ToolKind::HttpRequest(_) => {
+            ToolKind::Git(options) => vec![Code::Git(Git::probe(*options, path, &self.surroundings(entry))?)],
+            ToolKind::CodeAnalyzer | ToolKind::HttpRequest(_) => {
                 return Err("not in this version".to_owned());
             }
         })
@@ -189,6 +193,7 @@ impl Toolbox {
             Code::File(file_tool) => file_tool.run(&self.workspace, arguments, tool.entry.output_bytes_max),
             Code::Shell(shell) => shell.run(arguments, &self.surroundings(&tool.entry)),
             Code::Command(options) => command::run(options, arguments, &self.surroundings(&tool.entry)),
+            Code::Git(git) => git.run(arguments, &self.workspace, &self.surroundings(&tool.entry)),
         }
     }
 
@@ -209,6 +214,7 @@ impl Tool {
             Code::File(file_tool) => file_tool.name(),
             Code::Shell(_) => shell::NAME,
             Code::Command(_) => &self.entry.name,
+            Code::Git(_) => git::NAME,
         }
     }
 
@@ -217,6 +223,7 @@ impl Tool {
             Code::File(file_tool) => file_tool.spec(),
             Code::Shell(_) => Shell::spec(self.entry.timeout),
             Code::Command(options) => command::spec(&self.entry.name, options),
+            Code::Git(git) => git.spec(),
         }
     }
 }

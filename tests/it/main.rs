@@ -10,6 +10,7 @@ mod server;
 mod agent;
 mod commands;
 mod config;
+mod git;
 mod limits;
 mod output;
 mod providers;

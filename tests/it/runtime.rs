@@ -706,6 +706,10 @@ impl Ended {
         }
     }
 
+    pub fn workspace(&self) -> PathBuf {
+        self.scratch.path.join("workspace")
+    }
+
     /// A file of the workspace.
     pub fn file(&self, path: &str) -> Option<String> {
         let bytes = std::fs::read(self.runtime.scratch.path.join("workspace").join(path)).ok()?;
