@@ -143,6 +143,8 @@ fn watch_for_stop() {
 
 /// Environment in, verdict out.
 fn execute(mode: Mode) -> ExitCode {
+    // Before anything is read: from here on no child can look for it in our memory.
+    let inspection = host::sys::forbid_inspection();
     let Ok(reading) = catch_unwind(|| {
         let environment = Environment::of_process();
         let reporting = config::read_reporting(&mut Reader::default(), &environment);
@@ -156,6 +158,9 @@ fn execute(mode: Mode) -> ExitCode {
     start_log(&reporting, secrets);
     for warning in warnings {
         warn!("config: {warning}");
+    }
+    if let Err(error) = inspection {
+        warn!("runtime: other processes of this user can read our memory ({error})");
     }
     let ended = guarded(|| match mode {
         Mode::Run => Ended::With(run(config)),

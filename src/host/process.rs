@@ -33,6 +33,8 @@ pub const TERMINATE_WAIT_MAX: Duration = Duration::from_secs(2);
 pub const DRAIN_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone. Longer means that it hangs in the kernel, on a dead network disk for one.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long killed processes that we inherited are waited for.
+const STRAY_WAIT_MAX: Duration = Duration::from_millis(100);
 /// How often it is looked whether the child has ended: soon at first, then less and less.
 const EXIT_CHECK_WAIT_MIN: Duration = Duration::from_millis(1);
 const EXIT_CHECK_WAIT_MAX: Duration = Duration::from_millis(50);
@@ -395,11 +397,27 @@ impl<'process> Running<'process> {
         let life = std::mem::replace(&mut self.life, Life::Reaped);
         // Waiting for one that is still alive could take for ever.
         let status = if life == Life::Ended { self.child.wait().ok() } else { None };
+        self.reap_strays();
         status.map_or(ExitStatus::Unknown, |status| match (status.code(), status.signal()) {
             (Some(code), _) => ExitStatus::Code(code),
             (None, Some(signal)) => ExitStatus::Signal(signal),
             (None, None) => ExitStatus::Unknown,
         })
+    }
+}
+
+impl Running<'_> {
+    /// As process 1 we inherit what a command left behind, and only we can reap it. What was in its group has been killed and
+    /// is waited for; orphans that left the group are taken as they are found.
+    fn reap_strays(&self) {
+        let deadline = Deadline::after(STRAY_WAIT_MAX);
+        while !sys::reap_group(self.group) && !deadline.has_passed() {
+            // Without entries it only waits, and that cannot fail.
+            let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
+        }
+        if std::process::id() == 1 {
+            sys::reap_orphans();
+        }
     }
 }
 

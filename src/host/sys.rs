@@ -196,11 +196,57 @@ pub fn kill_leader(leader: GroupId, signal: Signal) -> io::Result<()> {
 
 /// Whether our child `leader` has ended. It is left unreaped, so that its number and its group's stay taken.
 pub fn has_exited(leader: GroupId) -> io::Result<bool> {
+    Ok(wait_now(P_PID, leader.0.cast_unsigned(), WEXITED | WNOWAIT)?.is_some())
+}
+
+/// Keeps other processes of our user from looking into this one: `/proc/<us>/environ` and `/proc/<us>/mem` hold keys.
+///
+/// Not dumpable, we are closed to all but those who have `CAP_SYS_PTRACE`, or, for reading and since Linux 6, `CAP_PERFMON`
+/// or `CAP_SYS_ADMIN`; a container's root has none of them unless it was given. For when it was: children lose the first two,
+/// which are taken out of the set that they can get. `CAP_SYS_ADMIN` stays, because those who give it to a container want
+/// its commands to have it: nothing here helps against a privileged container.
+pub fn forbid_inspection() -> io::Result<()> {
+    for capability in [CAP_SYS_PTRACE, CAP_PERFMON] {
+        // Refused to all but root, for whom alone it matters.
+        // SAFETY: this operation takes unsigned longs and touches no memory of ours.
+        let _ = unsafe { prctl(PR_CAPBSET_DROP, capability, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) };
+    }
+    // SAFETY: as above.
+    succeeded(unsafe { prctl(PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) })
+}
+
+/// Reaps the children of ours in the group of `leader`, who has been reaped before. They are ours when we are process 1 and
+/// their parent has ended. False when one is still alive.
+pub fn reap_group(leader: GroupId) -> bool {
+    loop {
+        match wait_now(P_PGID, leader.0.cast_unsigned(), WEXITED) {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            // None of the group is a child of ours.
+            Err(_) => return true,
+        }
+    }
+}
+
+/// Reaps children that have ended and lead no watched group: orphans that we inherited as process 1. Stops at one that does,
+/// which somebody waits for.
+pub fn reap_orphans() {
+    while let Ok(Some(process)) = wait_now(P_ALL, 0, WEXITED | WNOWAIT) {
+        let is_watched = WATCHED_GROUPS.iter().any(|slot| slot.load(Ordering::SeqCst) == process);
+        if is_watched || wait_now(P_PID, process.cast_unsigned(), WEXITED).is_err() {
+            return;
+        }
+    }
+}
+
+/// The number of a child that has ended, if there is one.
+fn wait_now(id_type: c_uint, id: c_uint, options: c_int) -> io::Result<Option<c_int>> {
     let mut info = SigInfo { signal: 0, rest: [0; 31] };
     // SAFETY: waitid writes one siginfo_t, 128 bytes and 8-aligned on all Linux, into `info`.
-    succeeded(unsafe { waitid(P_PID, leader.0.cast_unsigned(), &raw mut info, WEXITED | WNOHANG | WNOWAIT) })?;
-    // With WNOHANG, waitid succeeds with a zeroed siginfo when the child still runs.
-    Ok(info.signal != 0)
+    succeeded(unsafe { waitid(id_type, id, &raw mut info, options | WNOHANG) })?;
+    // With WNOHANG, waitid succeeds with a zeroed siginfo when nobody has ended. The fourth int after the signal, with 64-bit alignment: si_errno, si_code, padding, si_pid.
+    let [_, _, _, process, ..] = info.rest;
+    Ok((info.signal != 0).then_some(process))
 }
 
 /// A child that leads a process group of its own: its process id, which is the group's id too. Never 0, 1 or negative,
@@ -417,7 +463,13 @@ const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_BENEATH: u64 = 0x08;
 const F_GETFL: c_int = 3;
 const F_SETFL: c_int = 4;
+const PR_SET_DUMPABLE: c_int = 4;
+const PR_CAPBSET_DROP: c_int = 24;
+const CAP_SYS_PTRACE: c_ulong = 19;
+const CAP_PERFMON: c_ulong = 38;
+const P_ALL: c_uint = 0;
 const P_PID: c_uint = 1;
+const P_PGID: c_uint = 2;
 const WNOHANG: c_int = 1;
 const WEXITED: c_int = 4;
 const WNOWAIT: c_int = 0x0100_0000;
@@ -458,6 +510,7 @@ unsafe extern "C" {
     fn renameat(from_directory: c_int, from: *const c_char, to_directory: c_int, to: *const c_char) -> c_int;
     fn fstatfs(file: c_int, buffer: *mut StatFs) -> c_int;
     fn fcntl(file: c_int, command: c_int, ...) -> c_int;
+    fn prctl(operation: c_int, ...) -> c_int;
     #[link_name = "poll"]
     fn c_poll(entries: *mut c_void, count: c_ulong, milliseconds: c_int) -> c_int;
     fn waitid(id_type: c_uint, id: c_uint, info: *mut SigInfo, options: c_int) -> c_int;

@@ -19,6 +19,7 @@ use super::schema;
 use super::search;
 use crate::conversation::ToolSpec;
 use crate::host::workspace::{Entry, Kind, Workspace, WorkspaceError, Written, shown};
+use crate::secret::Secrets;
 
 /// How many lines `read_file` gives when it is not told.
 const READ_LINES_DEFAULT: u64 = 2_000;
@@ -93,22 +94,24 @@ impl FileTool {
         ToolSpec { name: self.name().to_owned(), description: description.to_owned(), parameters }
     }
 
-    /// Runs the tool. The result is at most `output_bytes_max` long and says what was left out.
+    /// Runs the tool. The result is at most `output_bytes_max` long and says what was left out. Secrets are masked before
+    /// anything is cut: half of one would not be recognized.
     pub fn run(
         self,
         workspace: &Workspace,
         arguments: &Map<String, Value>,
         output_bytes_max: usize,
+        secrets: &Secrets,
     ) -> Result<String, ToolError> {
         let text = match self {
-            FileTool::Read => read_file(workspace, arguments, output_bytes_max),
+            FileTool::Read => read_file(workspace, arguments, output_bytes_max, secrets),
             FileTool::Write => write_file(workspace, arguments),
             FileTool::Edit => edit_file(workspace, arguments),
             FileTool::List => list_directory(workspace, arguments, output_bytes_max),
             FileTool::Find => search::find_files(workspace, arguments, output_bytes_max),
-            FileTool::Search => search::search_text(workspace, arguments, output_bytes_max),
+            FileTool::Search => search::search_text(workspace, arguments, output_bytes_max, secrets),
         }?;
-        Ok(excerpt(&text, output_bytes_max, ""))
+        Ok(excerpt(&secrets.mask(&text), output_bytes_max, ""))
     }
 }
 
@@ -184,6 +187,7 @@ fn read_file(
     workspace: &Workspace,
     arguments: &Map<String, Value>,
     output_bytes_max: usize,
+    secrets: &Secrets,
 ) -> Result<String, ToolError> {
     let path = Path::new(schema::text(arguments, "path")?);
     let first_line = schema::positive(arguments, "offset")?.unwrap_or(1);
@@ -206,7 +210,7 @@ fn read_file(
     if window.lines == 0 {
         return Err(beyond_the_end(path, first_line, first_line - 1, scanner.read_bytes < READ_SCAN_BYTES_MAX));
     }
-    Ok(window.text(first_line, size.saturating_sub(scanner.read_bytes)))
+    Ok(window.text(first_line, size.saturating_sub(scanner.read_bytes), secrets))
 }
 
 fn beyond_the_end(path: &Path, offset: u64, lines: u64, is_whole: bool) -> ToolError {
@@ -311,7 +315,7 @@ pub fn read_line(reader: &mut impl BufRead, kept: &mut Vec<u8>, bytes_max: usize
 }
 
 impl Window {
-    fn text(self, first_line: u64, following_bytes: u64) -> String {
+    fn text(self, first_line: u64, following_bytes: u64, secrets: &Secrets) -> String {
         let whole = match std::str::from_utf8(&self.bytes) {
             // Cut within a character.
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -324,6 +328,7 @@ impl Window {
             notes.push("[the file is not UTF-8; what could not be read is shown as \u{fffd}]".to_owned());
         }
         if let Some(length) = self.long_line_bytes {
+            text = secrets.mask_sides(&text, "").0;
             notes.push(format!(
                 "[line {first_line} is {length} bytes long, its first {whole} are shown; search_text shows what is around a match]"
             ));
@@ -503,7 +508,7 @@ mod tests {
         fn run(&self, tool: FileTool, arguments: Value) -> Result<String, ToolError> {
             let arguments = arguments.as_object().unwrap();
             assert_eq!(schema::mistakes(&tool.spec().parameters, arguments), Vec::<String>::new());
-            tool.run(&self.workspace, arguments, OUTPUT_BYTES_MAX)
+            tool.run(&self.workspace, arguments, OUTPUT_BYTES_MAX, &Secrets::default())
         }
 
         fn ok(&self, tool: FileTool, arguments: Value) -> String {
@@ -570,8 +575,9 @@ mod tests {
             let (mut read, mut offset) = (String::new(), 1);
             while read.len() < content.len() {
                 let arguments = json!({"path": "file", "offset": offset});
-                let text =
-                    FileTool::Read.run(&fixture.workspace, arguments.as_object().unwrap(), output_bytes_max).unwrap();
+                let text = FileTool::Read
+                    .run(&fixture.workspace, arguments.as_object().unwrap(), output_bytes_max, &Secrets::default())
+                    .unwrap();
                 assert!(text.len() <= output_bytes_max);
                 let Some((part, note)) = text.rsplit_once("[lines ") else {
                     read.push_str(&text);
@@ -638,7 +644,8 @@ mod tests {
                 let arguments = json!({
                     "path": path, "pattern": "root", "content": "x", "old_text": "root", "new_text": "x"
                 });
-                let result = tool.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX);
+                let result =
+                    tool.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX, &Secrets::default());
                 assert!(matches!(result, Err(ToolError::Refused(_))), "{tool:?} {path} {result:?}");
             }
         }
@@ -700,7 +707,12 @@ mod tests {
         let fixture = Fixture::with("file", "text");
         let edit = |old: &str, new: &str| {
             let arguments = json!({"path": "file", "old_text": old, "new_text": new});
-            FileTool::Edit.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX)
+            FileTool::Edit.run(
+                &fixture.workspace,
+                arguments.as_object().unwrap(),
+                OUTPUT_BYTES_MAX,
+                &Secrets::default(),
+            )
         };
         assert!(matches!(edit("", "x"), Err(ToolError::Arguments(_))));
         assert!(matches!(edit("text", "text"), Err(ToolError::Arguments(_))));
@@ -748,12 +760,18 @@ mod tests {
         let fixture = Fixture::new();
         for tool in FileTool::ALL {
             let arguments = json!({"path": 5, "pattern": 5, "content": [], "offset": -1});
-            let result = tool.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX);
+            let result =
+                tool.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX, &Secrets::default());
             assert!(matches!(result, Err(ToolError::Arguments(_))), "{tool:?} {result:?}");
         }
         for offset in [json!(0), json!(-3), json!(1.5), json!("2"), json!(1e300)] {
             let arguments = json!({"path": "x", "offset": offset});
-            let result = FileTool::Read.run(&fixture.workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX);
+            let result = FileTool::Read.run(
+                &fixture.workspace,
+                arguments.as_object().unwrap(),
+                OUTPUT_BYTES_MAX,
+                &Secrets::default(),
+            );
             assert!(matches!(result, Err(ToolError::Arguments(_))), "{result:?}");
         }
     }
@@ -771,8 +789,12 @@ mod tests {
                 for path in ["wide", "long", "latin", "many", "."] {
                     for pattern in ["x", "*", "line"] {
                         let arguments = json!({"path": path, "pattern": pattern});
-                        if let Ok(text) = tool.run(&fixture.workspace, arguments.as_object().unwrap(), output_bytes_max)
-                        {
+                        if let Ok(text) = tool.run(
+                            &fixture.workspace,
+                            arguments.as_object().unwrap(),
+                            output_bytes_max,
+                            &Secrets::default(),
+                        ) {
                             assert!(text.len() <= output_bytes_max, "{tool:?} {path} {pattern}: {}", text.len());
                         }
                     }

@@ -190,7 +190,9 @@ impl Toolbox {
 
     fn run_checked(&self, tool: &Tool, arguments: &Map<String, Value>) -> Result<String, ToolError> {
         match &tool.code {
-            Code::File(file_tool) => file_tool.run(&self.workspace, arguments, tool.entry.output_bytes_max),
+            Code::File(file_tool) => {
+                file_tool.run(&self.workspace, arguments, tool.entry.output_bytes_max, &self.secrets)
+            }
             Code::Shell(shell) => shell.run(arguments, &self.surroundings(&tool.entry)),
             Code::Command(options) => command::run(options, arguments, &self.surroundings(&tool.entry)),
             Code::Git(git) => git.run(arguments, &self.workspace, &self.surroundings(&tool.entry)),

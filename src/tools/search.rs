@@ -21,6 +21,7 @@ use super::schema;
 use super::walk::walk;
 use crate::host::Deadline;
 use crate::host::workspace::{Directory, Entry, Kind, Workspace, shown};
+use crate::secret::Secrets;
 
 /// How long one search may take. On a local disk the other limits are reached first; on a network disk this one is.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,6 +113,7 @@ pub fn search_text(
     workspace: &Workspace,
     arguments: &Map<String, Value>,
     output_bytes_max: usize,
+    secrets: &Secrets,
 ) -> Result<String, ToolError> {
     let needle =
         Needle::new(schema::text(arguments, "pattern")?, schema::flag(arguments, "ignore_case")?.unwrap_or(false))?;
@@ -119,7 +121,7 @@ pub fn search_text(
     let glob = schema::optional_text(arguments, "glob")?.filter(|glob| !glob.is_empty());
     let glob = glob.map(|glob| parse_glob("glob", glob)).transpose()?;
     let lines = Lines::new(output_bytes_max.saturating_sub(2 * NOTES_BYTES_MAX), SEARCH_LINES_MAX);
-    let mut search = Search { needle, lines, searched_bytes: 0, parts: Parts::default() };
+    let mut search = Search { needle, lines, secrets, searched_bytes: 0, parts: Parts::default() };
     let mut notes = Vec::new();
     if workspace.metadata(path)?.kind == Kind::File {
         search.file(path, workspace.open_file(path)?);
@@ -156,9 +158,10 @@ impl Needle {
 }
 
 /// One call of `search_text`.
-struct Search {
+struct Search<'secrets> {
     needle: Needle,
     lines: Lines,
+    secrets: &'secrets Secrets,
     searched_bytes: u64,
     parts: Parts,
 }
@@ -171,7 +174,7 @@ struct Parts {
     unreadable_files: usize,
 }
 
-impl Search {
+impl Search<'_> {
     fn entry(&mut self, directory: &Directory, entry: &Entry, is_wanted: impl Fn(&Path) -> bool) -> ControlFlow<()> {
         let path: PathBuf = directory.path().join(&entry.name);
         if entry.kind == Kind::File && is_wanted(&path) {
@@ -216,7 +219,15 @@ impl Search {
     }
 
     fn line(&mut self, path: &Path, number: u64, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
+        let text = String::from_utf8_lossy(line);
+        if self.needle.find(&text).is_none() {
+            return;
+        }
+        // Masked before it is cut; what then no longer matches was looked for in a secret.
+        let line = match line.len() < SEARCH_LINE_BYTES_MAX {
+            true => self.secrets.mask(&text).into_owned(),
+            false => self.secrets.mask_sides(&text, "").0,
+        };
         if let Some(at) = self.needle.find(&line) {
             self.lines.push(&format!("{}:{number}: {}", shown(path), around(line.trim_end(), at)));
         }
@@ -275,7 +286,7 @@ mod tests {
 
     fn search(place: &TestDirectory, arguments: Value) -> Result<String, ToolError> {
         let workspace = Workspace::open(place.path()).unwrap();
-        search_text(&workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX)
+        search_text(&workspace, arguments.as_object().unwrap(), OUTPUT_BYTES_MAX, &Secrets::default())
     }
 
     fn tree() -> TestDirectory {

@@ -17,5 +17,6 @@ mod providers;
 mod resume;
 mod stop;
 mod tools;
+mod wall;
 
 mod tidy;

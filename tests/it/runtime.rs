@@ -54,6 +54,8 @@ pub enum Stream {
 pub struct Runtime {
     scratch: Scratch,
     arguments: Vec<OsString>,
+    /// What the executable is started by, with its arguments.
+    starter: Vec<String>,
     environment: Vec<(OsString, OsString)>,
     model: Model,
     server: Option<ScriptedServer>,
@@ -81,6 +83,7 @@ impl Runtime {
         let termination_log = scratch.path.join("termination-log").into_os_string();
         Runtime {
             arguments: Vec::new(),
+            starter: Vec::new(),
             environment: vec![
                 ("PATH".into(), path),
                 ("THOUGHTMESH_TERMINATION_LOG".into(), termination_log),
@@ -198,6 +201,12 @@ impl Runtime {
         self
     }
 
+    /// The executable is started by this program, which gets its path as the last argument.
+    pub fn started_by(mut self, words: &[&str]) -> Runtime {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     pub fn stdout(mut self, stream: Stream) -> Runtime {
         self.stdout = stream;
         self
@@ -301,6 +310,10 @@ impl Runtime {
             let mut unshare = Command::new(UNSHARE[0]);
             unshare.args(&UNSHARE[1..]).arg(executable);
             unshare
+        } else if let Some((starter, words)) = self.starter.split_first() {
+            let mut command = Command::new(starter);
+            command.args(words).arg(executable);
+            command
         } else if closes.is_empty() && self.prelude.is_empty() {
             Command::new(executable)
         } else {
