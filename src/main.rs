@@ -58,6 +58,7 @@
 //! │   ├── search.rs        find files by name and text in them
 //! │   ├── shell.rs         a command line that the model wrote
 //! │   ├── git.rs           look at history and record it, walled in
+//! │   ├── web.rs           an HTTP request on the model's behalf
 //! │   ├── command.rs       a command of the user's
 //! │   ├── child.rs         a process that a tool starts, told to the model
 //! │   ├── finish.rs        the model says it is done, and how each key result stands
@@ -229,9 +230,9 @@ fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Prepared, Fatal> 
         return Ok(Prepared::Ended(outcome));
     }
     verify::probe(&config)?;
-    let toolbox = Toolbox::open(&config)?;
     let network = &config.network;
     let roots = Roots::load(network.roots_file.as_deref(), &network.roots_directories).map_err(Fatal::of_roots)?;
+    let toolbox = Toolbox::open(&config, &roots)?;
     let model = Model::new(&config.model, network, &roots)?;
     info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
     Ok(Prepared::Agent(Box::new(Agent::new(config, model, toolbox, journal, progress, past.seconds))))

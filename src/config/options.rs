@@ -92,6 +92,10 @@ impl HostPattern {
         }
     }
 
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `host`, in lower case and without brackets, is meant.
     pub fn matches(&self, host: &str) -> bool {
         match self.0.strip_prefix('*') {

@@ -13,12 +13,16 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::warn;
-use ureq::http::HeaderValue;
+use ureq::config::Config;
+use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout, time};
 
 /// Limit on connecting, proxy and TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,6 +141,8 @@ pub enum HttpFault {
     TooLarge,
     /// What came is not HTTP.
     NotHttp,
+    /// The name leads to an address that a guarded client does not ask.
+    Refused,
     /// The request cannot be sent as it is.
     BadRequest,
 }
@@ -172,6 +178,7 @@ impl fmt::Display for HttpError {
             HttpFault::Tls => "has a certificate that is not accepted",
             HttpFault::TooLarge => "sent more than is accepted",
             HttpFault::NotHttp => "does not speak HTTP",
+            HttpFault::Refused => "is not asked",
             HttpFault::BadRequest => "cannot be asked, look at URL and headers",
         };
         write!(formatter, "{}: {what}", self.url)?;
@@ -190,8 +197,44 @@ impl Error for HttpError {
 
 impl Client {
     pub fn new(roots: &Roots) -> Client {
+        Client::with_agents(roots, |roots| config(roots).new_agent())
+    }
+
+    /// A client for URLs that a model chose: it asks no link-local address and no metadata service, whatever name leads there.
+    /// The address that was looked at is the one that is connected to. Behind a proxy, the proxy looks names up.
+    pub fn guarded(roots: &Roots) -> Client {
+        Client::with_agents(roots, |roots| {
+            ureq::Agent::with_parts(config(roots), DefaultConnector::new(), Guard::default())
+        })
+    }
+
+    fn with_agents(roots: &Roots, agent: impl Fn(RootCerts) -> ureq::Agent) -> Client {
         let with_private_roots = (!roots.0.is_empty()).then(|| agent(RootCerts::from(roots.0.iter().cloned())));
         Client { agent: agent(RootCerts::WebPki), with_private_roots, private_servers: RefCell::default() }
+    }
+
+    /// Asks with any method, and reads the head of the answer. The whole exchange, the body's end included, is over after
+    /// `timeout`. An empty body is not sent.
+    pub fn ask(&self, method: &str, request: &Request<'_>, timeout: Duration) -> Result<Response, HttpError> {
+        self.send(request, |agent| {
+            let mut builder = ureq::http::Request::builder().method(method).uri(request.url);
+            for (name, value) in request.headers {
+                let mut value = HeaderValue::from_str(value).map_err(|error| ureq::Error::Http(error.into()))?;
+                value.set_sensitive(true);
+                builder = builder.header(name, value);
+            }
+            let (limit, proxy) = (Some(timeout), proxy_of(request)?);
+            match request.body {
+                [] => {
+                    let question = agent.configure_request(builder.body(())?);
+                    agent.run(question.timeout_global(limit).proxy(proxy).build())
+                }
+                body => {
+                    let question = agent.configure_request(builder.body(body)?);
+                    agent.run(question.timeout_global(limit).proxy(proxy).build())
+                }
+            }
+        })
     }
 
     /// POSTs the request and reads the head of the answer.
@@ -236,8 +279,8 @@ impl Client {
     }
 }
 
-fn agent(roots: RootCerts) -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
+fn config(roots: RootCerts) -> Config {
+    ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
@@ -251,8 +294,101 @@ fn agent(roots: RootCerts) -> ureq::Agent {
         .max_response_header_size(RESPONSE_HEADER_BYTES_MAX)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
-        .build();
-    config.new_agent()
+        .build()
+}
+
+/// The server that a URL names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub is_secure: bool,
+    /// In lower case, without brackets and a dot at its end.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Server {
+    /// Of an absolute http or https URL without user and password; read by the same code that will connect to it.
+    pub fn of(url: &str) -> Option<Server> {
+        let uri: Uri = url.parse().ok()?;
+        let is_secure = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        let port = match authority.port() {
+            Some(port) => port.as_str().parse().ok()?,
+            None if is_secure => 443,
+            None => 80,
+        };
+        (!host.is_empty()).then(|| Server { is_secure, host: host.to_ascii_lowercase(), port })
+    }
+
+    /// Whether the host is written as an address that a guarded client does not ask.
+    pub fn is_refused(&self) -> bool {
+        self.host.parse().is_ok_and(is_refused)
+    }
+}
+
+/// Looks names up and refuses what must not be asked. ureq connects to what it returns, so nothing can change in between.
+#[derive(Debug, Default)]
+struct Guard(DefaultResolver);
+
+impl Resolver for Guard {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        // Without a limit of its own, which would take a thread.
+        let timeout = NextTimeout { after: time::Duration::NotHappening, ..timeout };
+        let found = self.0.resolve(uri, config, timeout)?;
+        match found.iter().find(|address| is_refused(address.ip())) {
+            Some(address) => Err(ureq::Error::Other(Box::new(RefusedAddress(address.ip())))),
+            None => Ok(found),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RefusedAddress(IpAddr);
+
+impl fmt::Display for RefusedAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} is a link-local address or a metadata service, which hands out the machine's keys",
+            self.0
+        )
+    }
+}
+
+impl Error for RefusedAddress {}
+
+/// Link-local addresses, and the metadata services that have another: Alibaba Cloud, Oracle Cloud, Azure's host, and over
+/// IPv6 AWS, Google Cloud and Oracle Cloud (their documentation, read 2026-11).
+fn is_refused(address: IpAddr) -> bool {
+    const METADATA: [Ipv4Addr; 3] =
+        [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+    match address {
+        IpAddr::V4(address) => address.is_link_local() || METADATA.contains(&address),
+        IpAddr::V6(address) => {
+            let groups = address.segments();
+            let is_metadata = matches!(groups, [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] | [0xfd00, 0xc1, ..]);
+            is_metadata
+                || address.is_unicast_link_local()
+                || inner_address(address).is_some_and(|v4| is_refused(v4.into()))
+        }
+    }
+}
+
+/// The IPv4 address within an IPv6 one: mapped or compatible, by NAT64 (RFC 6052), by 6to4 (RFC 3056).
+fn inner_address(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = address.octets();
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => {
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        [0x2002, high, low, ..] => Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))),
+        _ => None,
+    }
 }
 
 fn with_headers<B>(
@@ -348,8 +484,73 @@ fn fault_of(error: &ureq::Error) -> HttpFault {
             _ => HttpFault::NotConnected,
         },
         Error::Protocol(_) | Error::LargeResponseHeader(..) | Error::BodyStalled => HttpFault::NotHttp,
+        Error::Other(error) if error.is::<RefusedAddress>() => HttpFault::Refused,
         Error::BodyExceedsLimit(_) => HttpFault::TooLarge,
         Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) => HttpFault::Tls,
         _ => HttpFault::BadRequest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_and_metadata_addresses_are_refused_in_every_form() {
+        for text in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "169.254.170.2",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "::ffff:169.254.169.254",
+            "::ffff:100.100.100.200",
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+        ] {
+            assert!(is_refused(text.parse().unwrap()), "{text}");
+        }
+        for text in
+            ["127.0.0.1", "10.0.0.1", "169.253.1.1", "8.8.8.8", "::1", "fd00::1", "2606:4700::1111", "100.100.100.201"]
+        {
+            assert!(!is_refused(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_to_a_refused_address_is_refused_when_it_is_looked_up() {
+        // The C library reads a number as an address, so this is a name that leads there without any name server.
+        let uri: Uri = "http://2852039166/latest/meta-data".parse().unwrap();
+        let timeout = NextTimeout {
+            after: time::Duration::NotHappening,
+            reason: ureq::Timeout::Global,
+            ..NextTimeout::default()
+        };
+        let error = Guard::default().resolve(&uri, &config(RootCerts::WebPki), timeout).unwrap_err();
+        assert_eq!(fault_of(&error), HttpFault::Refused, "{error}");
+    }
+
+    #[test]
+    fn a_server_is_what_would_be_connected_to() {
+        let server = |is_secure, host: &str, port| Some(Server { is_secure, host: host.to_owned(), port });
+        assert_eq!(Server::of("https://API.example.com./x?y"), server(true, "api.example.com", 443));
+        assert_eq!(Server::of("http://[::1]:8080/"), server(false, "::1", 8080));
+        for url in ["", "x", "/x", "//h/x", "ftp://h/", "http://u:p@h/", "http://h@g/", "http:///x", "http://a b/"] {
+            assert_eq!(Server::of(url), None, "{url}");
+        }
+        // Where other readers of URLs have been led astray.
+        assert_eq!(Server::of("http://good.example\\@bad.example/"), None);
+        assert_eq!(
+            Server::of("http://good.example#@bad.example/").map(|server| server.host),
+            Some("good.example".to_owned())
+        );
     }
 }

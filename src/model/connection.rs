@@ -257,7 +257,7 @@ fn may_pass(fault: &Fault) -> Option<Option<Duration>> {
     match fault {
         Fault::Http(error) => match error.fault() {
             HttpFault::NotConnected | HttpFault::BrokenOff | HttpFault::Silent | HttpFault::NotHttp => Some(None),
-            HttpFault::Tls | HttpFault::TooLarge | HttpFault::BadRequest => None,
+            HttpFault::Tls | HttpFault::TooLarge | HttpFault::Refused | HttpFault::BadRequest => None,
         },
         Fault::Api { fault, server_wait, .. } => match fault.kind {
             FaultKind::RateLimited | FaultKind::Unavailable => Some(*server_wait),

@@ -15,6 +15,7 @@ pub mod schema;
 mod search;
 mod shell;
 mod walk;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -27,9 +28,11 @@ use self::child::Surroundings;
 use self::files::FileTool;
 use self::git::Git;
 use self::shell::Shell;
+use self::web::{Bounds, Web};
 use crate::config::options::CommandOptions;
-use crate::config::{Config, ToolEntry, ToolKind};
+use crate::config::{Config, Network, ToolEntry, ToolKind};
 use crate::conversation::{ToolCall, ToolSpec};
+use crate::host::http::Roots;
 use crate::host::workspace::Workspace;
 use crate::secret::Secrets;
 
@@ -84,12 +87,13 @@ enum Code {
     Shell(Shell),
     Command(CommandOptions),
     Git(Git),
+    Web(Web),
 }
 
 impl Toolbox {
     /// Opens the workspace and probes every tool. Declared means required: a tool that cannot work here is an error, unless
     /// its entry says otherwise; then it is left out with a warning. The error has one line for each such tool.
-    pub fn open(config: &Config) -> Result<Toolbox, Vec<String>> {
+    pub fn open(config: &Config, roots: &Roots) -> Result<Toolbox, Vec<String>> {
         let workspace =
             Workspace::open(&config.workspace).map_err(|error| vec![format!("THOUGHTMESH_WORKSPACE: {error}")])?;
         let mut toolbox = Toolbox {
@@ -102,7 +106,7 @@ impl Toolbox {
         };
         let mut faults = Vec::new();
         for entry in &config.tools {
-            match toolbox.add(entry) {
+            match toolbox.add(entry, &config.network, roots) {
                 Ok(()) => {}
                 Err(what) if entry.is_required => faults.push(format!("{}: {}: {what}", entry.place, entry.name)),
                 Err(what) => warn!("tool {}: not offered: {what}", entry.name),
@@ -111,8 +115,8 @@ impl Toolbox {
         if faults.is_empty() { Ok(toolbox) } else { Err(faults) }
     }
 
-    fn add(&mut self, entry: &ToolEntry) -> Result<(), String> {
-        for code in self.codes(entry)? {
+    fn add(&mut self, entry: &ToolEntry, network: &Network, roots: &Roots) -> Result<(), String> {
+        for code in self.codes(entry, network, roots)? {
             let tool = Tool { entry: entry.clone(), code };
             match self.tools.iter().find(|other| other.name() == tool.name()) {
                 // A tool that `filesystem` has brought already is offered once.
@@ -130,7 +134,7 @@ impl Toolbox {
     }
 
     /// What an entry offers, if it can work here.
-    fn codes(&self, entry: &ToolEntry) -> Result<Vec<Code>, String> {
+    fn codes(&self, entry: &ToolEntry, network: &Network, roots: &Roots) -> Result<Vec<Code>, String> {
         let environment = [&self.child_environment[..], &entry.environment].concat();
         let path = environment.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
         let path = path.unwrap_or_default();
@@ -146,7 +150,8 @@ impl Toolbox {
                 vec![Code::Command(options.clone())]
             }
             ToolKind::Git(options) => vec![Code::Git(Git::probe(*options, path, &self.surroundings(entry))?)],
-            ToolKind::CodeAnalyzer | ToolKind::HttpRequest(_) => {
+            ToolKind::HttpRequest(options) => vec![Code::Web(Web::new(options.clone(), network.clone(), roots))],
+            ToolKind::CodeAnalyzer => {
                 return Err("not in this version".to_owned());
             }
         })
@@ -195,8 +200,13 @@ impl Toolbox {
             }
             Code::Shell(shell) => shell.run(arguments, &self.surroundings(&tool.entry)),
             Code::Command(options) => command::run(options, arguments, &self.surroundings(&tool.entry)),
+            Code::Web(web) => web.run(arguments, &self.bounds(&tool.entry)),
             Code::Git(git) => git.run(arguments, &self.workspace, &self.surroundings(&tool.entry)),
         }
+    }
+
+    fn bounds(&self, entry: &ToolEntry) -> Bounds<'_> {
+        Bounds { timeout: entry.timeout, output_bytes_max: entry.output_bytes_max, secrets: &self.secrets }
     }
 
     fn surroundings(&self, entry: &ToolEntry) -> Surroundings {
@@ -217,6 +227,7 @@ impl Tool {
             Code::Shell(_) => shell::NAME,
             Code::Command(_) => &self.entry.name,
             Code::Git(_) => git::NAME,
+            Code::Web(_) => web::NAME,
         }
     }
 
@@ -226,6 +237,7 @@ impl Tool {
             Code::Shell(_) => Shell::spec(self.entry.timeout),
             Code::Command(options) => command::spec(&self.entry.name, options),
             Code::Git(git) => git.spec(),
+            Code::Web(web) => web.spec(),
         }
     }
 }

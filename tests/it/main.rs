@@ -11,6 +11,7 @@ mod agent;
 mod commands;
 mod config;
 mod git;
+mod http_tool;
 mod limits;
 mod output;
 mod providers;
