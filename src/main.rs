@@ -58,6 +58,9 @@
 //! │   ├── search.rs        find files by name and text in them
 //! │   ├── shell.rs         a command line that the model wrote
 //! │   ├── git.rs           look at history and record it, walled in
+//! │   ├── code_analyzer.rs where a source tree is large, deep and repetitive
+//! │   ├── code_metrics.rs  numbers about one source file. Pure
+//! │   ├── ignore.rs        the common forms of .gitignore. Pure
 //! │   ├── web.rs           an HTTP request on the model's behalf
 //! │   ├── command.rs       a command of the user's
 //! │   ├── child.rs         a process that a tool starts, told to the model

@@ -5,12 +5,15 @@
 //! model reads as a tool result. Nothing here knows of models, the agent or the journal.
 
 mod child;
+mod code_analyzer;
+mod code_metrics;
 mod command;
 pub mod excerpt;
 mod files;
 pub mod finish;
 mod git;
 mod glob;
+mod ignore;
 pub mod schema;
 mod search;
 mod shell;
@@ -25,11 +28,12 @@ use log::warn;
 use serde_json::{Map, Value};
 
 use self::child::Surroundings;
+use self::code_analyzer::CodeAnalyzer;
 use self::files::FileTool;
 use self::git::Git;
 use self::shell::Shell;
 use self::web::{Bounds, Web};
-use crate::config::options::CommandOptions;
+use crate::config::options::{CommandOptions, GitOptions};
 use crate::config::{Config, Network, ToolEntry, ToolKind};
 use crate::conversation::{ToolCall, ToolSpec};
 use crate::host::http::Roots;
@@ -88,6 +92,7 @@ enum Code {
     Command(CommandOptions),
     Git(Git),
     Web(Web),
+    CodeAnalyzer(CodeAnalyzer),
 }
 
 impl Toolbox {
@@ -151,8 +156,10 @@ impl Toolbox {
             }
             ToolKind::Git(options) => vec![Code::Git(Git::probe(*options, path, &self.surroundings(entry))?)],
             ToolKind::HttpRequest(options) => vec![Code::Web(Web::new(options.clone(), network.clone(), roots))],
+            // Without git it tells everything but what changes often.
             ToolKind::CodeAnalyzer => {
-                return Err("not in this version".to_owned());
+                let git = Git::probe(GitOptions::default(), path, &self.surroundings(entry)).ok();
+                vec![Code::CodeAnalyzer(CodeAnalyzer::new(git))]
             }
         })
     }
@@ -201,6 +208,7 @@ impl Toolbox {
             Code::Shell(shell) => shell.run(arguments, &self.surroundings(&tool.entry)),
             Code::Command(options) => command::run(options, arguments, &self.surroundings(&tool.entry)),
             Code::Web(web) => web.run(arguments, &self.bounds(&tool.entry)),
+            Code::CodeAnalyzer(analyzer) => analyzer.run(arguments, &self.workspace, &self.surroundings(&tool.entry)),
             Code::Git(git) => git.run(arguments, &self.workspace, &self.surroundings(&tool.entry)),
         }
     }
@@ -227,6 +235,7 @@ impl Tool {
             Code::Shell(_) => shell::NAME,
             Code::Command(_) => &self.entry.name,
             Code::Git(_) => git::NAME,
+            Code::CodeAnalyzer(_) => code_analyzer::NAME,
             Code::Web(_) => web::NAME,
         }
     }
@@ -237,6 +246,7 @@ impl Tool {
             Code::Shell(_) => Shell::spec(self.entry.timeout),
             Code::Command(options) => command::spec(&self.entry.name, options),
             Code::Git(git) => git.spec(),
+            Code::CodeAnalyzer(_) => CodeAnalyzer::spec(),
             Code::Web(web) => web.spec(),
         }
     }

@@ -58,6 +58,30 @@ pub fn walk(
     deadline: Deadline,
     mut visit: impl FnMut(&Directory, &Entry) -> ControlFlow<()>,
 ) -> Missed {
+    walk_choosing(start, deadline, |directory, entry| match entry.kind {
+        Kind::Directory => Step::GoOn,
+        _ => match visit(directory, entry) {
+            ControlFlow::Continue(()) => Step::GoOn,
+            ControlFlow::Break(()) => Step::Stop,
+        },
+    })
+}
+
+/// What to do after a name has been seen.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Step {
+    GoOn,
+    /// Of a directory: do not look into it.
+    PassOver,
+    Stop,
+}
+
+/// As [`walk`], and `visit` sees directories too, before what is in them.
+pub fn walk_choosing(
+    start: Directory,
+    deadline: Deadline,
+    mut visit: impl FnMut(&Directory, &Entry) -> Step,
+) -> Missed {
     let mut missed = Missed::default();
     let mut entries_left = WALK_ENTRIES_MAX;
     let mut levels: Vec<(Directory, vec::IntoIter<Entry>)> = Vec::new();
@@ -71,11 +95,10 @@ pub fn walk(
             levels.pop();
             continue;
         };
-        if entry.kind != Kind::Directory {
-            if visit(directory, &entry).is_break() {
-                break;
-            }
-            continue;
+        match visit(directory, &entry) {
+            Step::Stop => break,
+            Step::GoOn if entry.kind == Kind::Directory => {}
+            Step::GoOn | Step::PassOver => continue,
         }
         let opened = directory.open_directory(&entry.name);
         match opened {

@@ -8,6 +8,7 @@ mod runtime;
 mod server;
 
 mod agent;
+mod analyzer;
 mod commands;
 mod config;
 mod git;
