@@ -414,7 +414,6 @@ pub fn stdout() -> BorrowedFd<'static> {
 
 const KILL_ROUNDS_MAX: usize = 30;
 const AT_FDCWD: c_int = -100;
-const P_ALL: c_uint = 0;
 const LOCK_EX: c_int = 2;
 const LOCK_NB: c_int = 4;
 const PR_SET_CHILD_SUBREAPER: c_int = 36;
@@ -449,7 +448,6 @@ unsafe extern "C" {
     fn sigaction(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int;
     fn sigprocmask(how: c_int, new: *const SignalSet, old: *mut SignalSet) -> c_int;
     fn setitimer(which: c_int, new: *const IntervalTimer, old: *mut IntervalTimer) -> c_int;
-    fn prctl(option: c_int, ...) -> c_int;
     fn read(file: c_int, buffer: *mut c_void, count: usize) -> isize;
     fn write(file: c_int, bytes: *const c_void, count: usize) -> isize;
     // Neither touches memory of ours, whatever it is given.

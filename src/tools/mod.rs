@@ -179,7 +179,8 @@ impl Toolbox {
     pub fn is_read_only(&self, name: &str) -> bool {
         self.tools.iter().filter(|tool| tool.name() == name).all(|tool| match &tool.code {
             Code::File(file_tool) => file_tool.is_read_only(),
-            Code::Shell(_) => false,
+            Code::CodeAnalyzer(_) => true,
+            Code::Command(_) | Code::Git(_) | Code::Shell(_) | Code::Web(_) => false,
         })
     }
 

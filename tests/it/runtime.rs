@@ -720,7 +720,7 @@ impl Ended {
     }
 
     pub fn workspace(&self) -> PathBuf {
-        self.scratch.path.join("workspace")
+        self.runtime.workspace()
     }
 
     /// A file of the workspace.
