@@ -22,6 +22,7 @@ use crate::config::options::GitOptions;
 use crate::conversation::ToolSpec;
 use crate::host::process;
 use crate::host::workspace::Workspace;
+use crate::secret::Secrets;
 
 pub const NAME: &str = "git";
 
@@ -313,7 +314,12 @@ impl Git {
 
     /// What git answers; an error when it does not end well, or says too much.
     fn ask(&self, words: &[&str], surroundings: &Surroundings) -> Result<String, ToolError> {
-        let surroundings = Surroundings { timeout: surroundings.timeout.min(QUESTION_TIMEOUT), ..surroundings.clone() };
+        let surroundings = Surroundings {
+            timeout: surroundings.timeout.min(QUESTION_TIMEOUT),
+            // The answer is for us: a path that holds the text of a secret must stay what it is.
+            secrets: Secrets::default(),
+            ..surroundings.clone()
+        };
         let ended = child::capture(self.program(words.iter().copied()), &surroundings, ANSWER_BYTES_MAX)?;
         let is_whole = ended.output.cut_bytes == 0 && !ended.timed_out;
         let text = ended.output.text();

@@ -279,6 +279,14 @@ fn an_error_page_that_quotes_a_header_tells_no_secret() {
 }
 
 #[test]
+fn a_header_is_not_in_the_most_talkative_log() {
+    let server = ScriptedServer::plays([text("x")]);
+    let config = json!({"allow": ["127.0.0.1"], "headers": {"X-Api-Key": "${SERVICE_KEY}"}});
+    let runtime = Runtime::new().tools(tools(config)).env("SERVICE_KEY", "marker-5c11e0").env("RUST_LOG", "trace");
+    calling(runtime, &[json!({"url": server.url()})]).never_says("marker-5c11e0");
+}
+
+#[test]
 fn a_header_that_cannot_be_sent_is_not_quoted() {
     let config = json!({"allow": ["127.0.0.1"], "headers": {"Authorization": "${SERVICE_TOKEN}"}});
     let ended = Runtime::new().tools(tools(config)).env("SERVICE_TOKEN", "marker\n90bb3c").plays([]).run();
