@@ -407,7 +407,7 @@ impl<'process> Running<'process> {
 }
 
 impl Running<'_> {
-    /// As process 1 we inherit what a command left behind, and only we can reap it. What was in its group has been killed and
+    /// What a command left behind is adopted by us, as process 1 and elsewhere, and only we can reap it. What was in its group has been killed and
     /// is waited for; orphans that left the group are taken as they are found.
     fn reap_strays(&self) {
         let deadline = Deadline::after(STRAY_WAIT_MAX);
@@ -415,9 +415,7 @@ impl Running<'_> {
             // Without entries it only waits, and that cannot fail.
             let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
         }
-        if std::process::id() == 1 {
-            sys::reap_orphans();
-        }
+        sys::reap_orphans();
     }
 }
 

@@ -13,7 +13,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_ulong, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 #[cfg(not(all(
@@ -215,8 +215,8 @@ pub fn forbid_inspection() -> io::Result<()> {
     succeeded(unsafe { prctl(PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) })
 }
 
-/// Reaps the children of ours in the group of `leader`, who has been reaped before. They are ours when we are process 1 and
-/// their parent has ended. False when one is still alive.
+/// Reaps the children of ours in the group of `leader`, who has been reaped before. They are ours when their parent
+/// has ended and we adopt orphans. False when one is still alive.
 pub fn reap_group(leader: GroupId) -> bool {
     loop {
         match wait_now(P_PGID, leader.0.cast_unsigned(), WEXITED) {
@@ -228,9 +228,16 @@ pub fn reap_group(leader: GroupId) -> bool {
     }
 }
 
-/// Reaps children that have ended and lead no watched group: orphans that we inherited as process 1. Stops at one that does,
-/// which somebody waits for.
+/// [`adopt_orphans`] was called. Only then are children that we did not start ours to reap: in a process of tests, which
+/// starts children in several threads, they would be another test's.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// Reaps children that have ended and lead no watched group: orphans that we adopted. Stops at one that does, which somebody
+/// waits for.
 pub fn reap_orphans() {
+    if !ADOPTS.load(Ordering::SeqCst) {
+        return;
+    }
     while let Ok(Some(process)) = wait_now(P_ALL, 0, WEXITED | WNOWAIT) {
         let is_watched = WATCHED_GROUPS.iter().any(|slot| slot.load(Ordering::SeqCst) == process);
         if is_watched || wait_now(P_PID, process.cast_unsigned(), WEXITED).is_err() {
@@ -321,6 +328,7 @@ pub fn kill_descendants() {
 
 /// Makes us the parent of whoever loses theirs beneath us, as process 1 is anyway.
 pub fn adopt_orphans() -> io::Result<()> {
+    ADOPTS.store(true, Ordering::SeqCst);
     // SAFETY: PR_SET_CHILD_SUBREAPER takes one unsigned long and touches no memory.
     succeeded(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong) })
 }
