@@ -36,6 +36,10 @@ run-example:
 test:
     cargo test --locked
 
+# Measure: lines per second of the analyzer, memory of a tool that prints much
+bench:
+    cargo bench --locked --bench bench
+
 # The whole gate: format, lints with warnings denied, tests
 check: && test
     cargo fmt --check
