@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chat;
+mod dialects;
 mod runtime;
 mod server;
 
@@ -13,6 +14,7 @@ mod commands;
 mod config;
 mod git;
 mod http_tool;
+mod formats;
 mod limits;
 mod output;
 mod providers;
