@@ -146,7 +146,7 @@ fn read_model(
     let written_key = reader.text_spelled(at, object, &KEY_SPELLINGS);
     let temperature = read_temperature(reader, at, object);
     let system_prompt = reader.text_spelled(at, object, &PROMPT_SPELLINGS);
-    let params = read_params(reader, at, object);
+    let params = read_params(reader, at, object, provider);
     let max_tokens = reader.whole_number(at, object, "max_tokens", 1);
     let context_window = reader.whole_number(at, object, "context_window", 1);
     let mut headers = read_headers(reader, at, object);
@@ -248,13 +248,23 @@ fn read_temperature(reader: &mut Reader, at: &At, object: &Map<String, Value>) -
 }
 
 /// The controller's type has strings only, so a string that is a JSON number or boolean becomes one.
-fn read_params(reader: &mut Reader, at: &At, object: &Map<String, Value>) -> Map<String, Value> {
+/// Tools that run at the provider can only be named here, which Anthropic's format has room for.
+fn read_params(
+    reader: &mut Reader,
+    at: &At,
+    object: &Map<String, Value>,
+    provider: Option<Provider>,
+) -> Map<String, Value> {
     let at = at.key("params");
     let Some(value) = object.get("params").filter(|value| !value.is_null()) else { return Map::new() };
     let Some(params) = reader.object(&at, value, "an object") else { return Map::new() };
     let mut plain = Map::new();
     for (key, value) in params {
-        if PARAMS_OF_OURS.contains(&key.as_str()) {
+        let is_server_tools = key == "tools" && provider == Some(Provider::Anthropic);
+        if is_server_tools && !value.is_array() {
+            reader.error(&at.key(key), "not accepted, accepted: a list of tools that run at the provider");
+        }
+        if PARAMS_OF_OURS.contains(&key.as_str()) && !is_server_tools {
             reader.error(&at.key(key), "set by the runtime itself, accepted: any other parameter of the provider");
         }
         let value = match value {

@@ -36,6 +36,9 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(4);
 const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 
+/// How ureq's message about a proxy begins; its status stands only there (ureq 3.5, `src/error.rs`).
+const PROXY_FAILED: &str = "CONNECT proxy failed";
+
 /// Bytes of a file of certificates; the largest bundles in use have a tenth of it.
 const ROOTS_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -179,6 +182,10 @@ impl fmt::Display for HttpError {
             HttpFault::TooLarge => "sent more than is accepted",
             HttpFault::NotHttp => "does not speak HTTP",
             HttpFault::Refused => "is not asked",
+            HttpFault::BadRequest if self.says(PROXY_FAILED) => {
+                "is refused by the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY; look at its rules and its credentials, or put \
+                 the host into NO_PROXY"
+            }
             HttpFault::BadRequest => "cannot be asked, look at URL and headers",
         };
         write!(formatter, "{}: {what}", self.url)?;
@@ -469,6 +476,8 @@ fn fault_of(error: &ureq::Error) -> HttpFault {
     match error {
         Error::Timeout(Timeout::Connect | Timeout::Resolve) => HttpFault::NotConnected,
         Error::Timeout(_) => HttpFault::Silent,
+        // What a proxy refuses, it refuses again; what it cannot reach, it may reach later.
+        Error::ConnectProxyFailed(what) if what.contains("responded 4") => HttpFault::BadRequest,
         Error::HostNotFound | Error::ConnectionFailed | Error::ConnectProxyFailed(_) => HttpFault::NotConnected,
         Error::Io(error) => match error.kind() {
             ErrorKind::InvalidData | ErrorKind::InvalidInput => HttpFault::Tls,

@@ -48,10 +48,19 @@ pub struct Connection {
 /// Why one try failed.
 pub enum Fault {
     Http(HttpError),
-    Api { fault: ApiFault, status: u16, server_wait: Option<Duration> },
+    Api {
+        fault: ApiFault,
+        status: u16,
+        server_wait: Option<Duration>,
+    },
     Unreadable(DecodeError),
-    Redirect { status: u16, location: String },
+    Redirect {
+        status: u16,
+        location: String,
+    },
     Credential(String),
+    /// Of the metadata server, which starts with the pod.
+    TokenNotReady(String),
 }
 
 impl Connection {
@@ -128,11 +137,12 @@ impl Connection {
         conversation: &Conversation,
         tools: &[ToolSpec],
     ) -> Result<Turn, Fault> {
-        let tools = if self.is_without_tools { &[] } else { tools };
         let headers = self.headers()?;
         if self.endpoint.format == WireFormat::Ollama && !self.ollama.is_prepared() {
             self.prepare_ollama(config, &headers)?;
         }
+        // After the preparation, which may show that the model has no tools.
+        let tools = if self.is_without_tools { &[] } else { tools };
         let body = self.endpoint.format.encode(conversation, tools, &self.options);
         let turn = self.post(config, &headers, &body)?;
         let turn = with_estimate(turn, body.len());
@@ -242,6 +252,7 @@ impl Fault {
     fn of_credential(fault: CredentialFault) -> Fault {
         match fault {
             CredentialFault::Http(error) => Fault::Http(error),
+            CredentialFault::NotReady(what) => Fault::TokenNotReady(what),
             CredentialFault::Refused(what) => Fault::Credential(what),
         }
     }
@@ -268,7 +279,7 @@ fn may_pass(fault: &Fault) -> Option<Option<Duration>> {
             | FaultKind::Refused
             | FaultKind::BadRequest => None,
         },
-        Fault::Unreadable(_) => Some(None),
+        Fault::Unreadable(_) | Fault::TokenNotReady(_) => Some(None),
         Fault::Redirect { .. } | Fault::Credential(_) => None,
     }
 }
@@ -279,7 +290,9 @@ fn describe(fault: &Fault) -> String {
         Fault::Api { fault, status, .. } => format!("status {status}: {}", fault.message),
         Fault::Unreadable(error) => format!("an answer that cannot be read: {error}"),
         Fault::Redirect { status, location } => format!("status {status}: redirected to {location}"),
-        Fault::Credential(what) => format!("the metadata server gives no token: {what}"),
+        Fault::Credential(what) | Fault::TokenNotReady(what) => {
+            format!("the metadata server gives no token: {what}")
+        }
     }
 }
 
@@ -302,6 +315,11 @@ fn final_error(config: &ModelConfig, endpoint: &Endpoint, fault: &Fault) -> Mode
         Some(FaultKind::QuotaExhausted) => {
             (ModelErrorKind::Credentials, format!("{source}: the quota of this key is used up ({what})"))
         }
+        // Before the unknown model: some servers say it under 404.
+        Some(FaultKind::NotFound | FaultKind::BadRequest) if says_other_api(&what) => (
+            ModelErrorKind::Unavailable,
+            format!("THOUGHTMESH_MODEL_CONFIG: api: {url} wants the other one of chat and responses ({what})"),
+        ),
         Some(FaultKind::NotFound) => (
             ModelErrorKind::Unavailable,
             format!(
@@ -320,10 +338,6 @@ fn final_error(config: &ModelConfig, endpoint: &Endpoint, fault: &Fault) -> Mode
         _ if matches!(fault, Fault::Redirect { .. }) => (
             ModelErrorKind::Unavailable,
             format!("THOUGHTMESH_MODEL_CONFIG: endpoint: {url} redirects, which is not followed with a key ({what})"),
-        ),
-        _ if says_other_api(&what) => (
-            ModelErrorKind::Unavailable,
-            format!("THOUGHTMESH_MODEL_CONFIG: api: {url} wants the other one of chat and responses ({what})"),
         ),
         _ => {
             (ModelErrorKind::Unavailable, format!("THOUGHTMESH_MODEL_CONFIG: {url} does not take the request ({what})"))

@@ -33,6 +33,8 @@ pub struct Metadata {
 /// Why there is no credential.
 pub enum CredentialFault {
     Http(HttpError),
+    /// The server cannot answer yet; GKE's lags behind the pod.
+    NotReady(String),
     /// The server answered something else than what was asked for.
     Refused(String),
 }
@@ -99,6 +101,7 @@ impl Metadata {
         let body = response.read_whole(METADATA_BYTES_MAX).map_err(CredentialFault::Http)?;
         match response.status {
             200 => Ok(String::from_utf8_lossy(&body).trim().to_owned()),
+            status @ (408 | 429 | 500..=599) => Err(CredentialFault::NotReady(format!("status {status} for {path}"))),
             status => Err(CredentialFault::Refused(format!("status {status} for {path}"))),
         }
     }

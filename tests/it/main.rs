@@ -12,15 +12,16 @@ mod agent;
 mod analyzer;
 mod commands;
 mod config;
+mod formats;
 mod git;
 mod http_tool;
-mod formats;
 mod limits;
 mod output;
 mod providers;
 mod resume;
 mod stop;
 mod tools;
+mod vendors;
 mod wall;
 
 mod tidy;

@@ -125,8 +125,12 @@ impl Runtime {
     }
 
     /// A model that plays these exchanges.
-    pub fn plays(mut self, exchanges: impl IntoIterator<Item = Exchange>) -> Runtime {
-        let server = ScriptedServer::plays(exchanges);
+    pub fn plays(self, exchanges: impl IntoIterator<Item = Exchange>) -> Runtime {
+        self.serves(ScriptedServer::plays(exchanges))
+    }
+
+    /// As [`Runtime::model`]; the server lasts as long as the run.
+    pub fn serves(mut self, server: ScriptedServer) -> Runtime {
         self = self.model(&server);
         self.server = Some(server);
         self
