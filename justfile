@@ -45,6 +45,14 @@ check: && test
     cargo fmt --check
     cargo clippy --locked --all-targets -- -D warnings
 
+# Kill, cut and damage a run at every point that there is; `just test` tries a sample. TESTING_SEED repeats random kills
+torture:
+    TORTURE=1 cargo test --locked --test it -- crash:: stop:: resume::
+
+# What the journal costs: a run with and without it, on the disk that holds target/
+bench-journal:
+    TORTURE=1 cargo test --release --locked --test it -- crash::a_journal_costs_its_flushes
+
 # Build the static executable for this machine's architecture, and show its kind and size
 build:
     cargo build --release --locked --target {{ triple }}

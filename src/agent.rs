@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::conversation::{Record, ToolCall, ToolResult};
-use crate::host::stop;
+use crate::host::stop::{self, Hold};
 use crate::journal::Journal;
 use crate::model::Model;
 use crate::outcome::{CheckState, Fatal, KeyResultState, Outcome, Reason, Spent};
@@ -100,6 +100,8 @@ impl Agent {
         outcome.resumed = self.progress.is_resumed();
         let outcome = outcome.masked(&self.config.secrets);
         if outcome.reason.is_verdict() {
+            // Decided: a signal that comes now finds it so.
+            Hold::start().for_good();
             let record = Record::Outcome {
                 reason: outcome.reason.word(),
                 result: outcome.result.clone(),

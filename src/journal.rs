@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -26,6 +27,10 @@ use crate::host::sys;
 const VERSION: u32 = 1;
 /// Bytes of a file that are read: far more than a conversation that a model can hold.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long a lock may be kept by what a killed process leaves: a child that it was just starting holds the file too, until
+/// it has become the other program.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const LOCK_CHECK_WAIT: Duration = Duration::from_millis(10);
 /// Behind each record: its checksum, which covers everything before.
 const SUM_FIELD: &str = ",\"sum\":\"";
 
@@ -89,7 +94,7 @@ impl Journal {
         if !metadata.is_file() {
             return Err(fail(None, "not a file, accepted: the path of a file that can be written".to_owned()));
         }
-        match sys::lock(file.as_fd()) {
+        match locked(&file) {
             Ok(true) => {}
             Ok(false) => return Err(fail(None, "in use by another process, which must end first".to_owned())),
             Err(error) => return Err(cannot("locked", &error)),
@@ -102,23 +107,8 @@ impl Journal {
         }
         let contents = read(&bytes).map_err(|(record, what)| fail(Some(record), what.to_owned()))?;
         drop(bytes);
-        match contents.records.first() {
-            None => {}
-            Some(Record::Start { version, .. }) if *version != VERSION => {
-                return Err(fail(Some(1), format!("of version {version}, accepted: version {VERSION}")));
-            }
-            Some(Record::Start { fingerprint: theirs, .. }) => {
-                let changes = fingerprint.changes(theirs);
-                if !changes.is_empty() {
-                    let what = format!(
-                        "belongs to another run, what differs: {}; accepted: the configuration that it was begun with, or \
-another file",
-                        changes.join(", ")
-                    );
-                    return Err(fail(None, what));
-                }
-            }
-            Some(_) => return Err(fail(Some(1), "not the start of a journal".to_owned())),
+        if let Some(first) = contents.records.first() {
+            same_run(first, fingerprint).map_err(|(record, what)| fail(record, what))?;
         }
         let journal = Journal {
             file,
@@ -184,6 +174,38 @@ another file",
     fn late(&self, what: String) -> JournalError {
         JournalError { path: self.path.clone(), record: Some(self.count + 1), what, is_late: true }
     }
+}
+
+/// Takes the lock, waiting at most [`LOCK_WAIT_MAX`] for it. False when another process keeps it.
+fn locked(file: &File) -> io::Result<bool> {
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        let is_locked = sys::lock(file.as_fd())?;
+        if is_locked || Instant::now() >= deadline {
+            return Ok(is_locked);
+        }
+        std::thread::sleep(LOCK_CHECK_WAIT);
+    }
+}
+
+/// Whether a journal that begins with this record is of a run with this fingerprint. Fails with the record to blame, if
+/// one is, and why.
+fn same_run(first: &Record, fingerprint: &Fingerprint) -> Result<(), (Option<u64>, String)> {
+    let Record::Start { version, fingerprint: theirs } = first else {
+        return Err((Some(1), "not the start of a journal".to_owned()));
+    };
+    if *version != VERSION {
+        return Err((Some(1), format!("of version {version}, accepted: version {VERSION}")));
+    }
+    let changes = fingerprint.changes(theirs);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "belongs to another run, what differs: {}; accepted: the configuration that it was begun with, or another file",
+        changes.join(", ")
+    );
+    Err((None, what))
 }
 
 /// Without this, a file that was just made can be gone after a power failure, however well it was flushed itself.
@@ -396,6 +418,18 @@ mod tests {
         assert!(error.to_string().contains("in use by another process") && !error.is_late, "{error}");
         drop(first);
         assert!(Journal::open(&place.join("journal"), &fingerprint()).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_about_to_end_is_waited_for() {
+        let place = TestDirectory::new();
+        let first = Journal::open(&place.join("journal"), &fingerprint()).unwrap();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        assert!(Journal::open(&place.join("journal"), &fingerprint()).is_ok());
+        ending.join().unwrap();
     }
 
     #[test]

@@ -293,10 +293,68 @@ fn finish_in_words(text: &str) -> Option<Result<Finish, String>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::conversation::{Part, Usage};
 
-    fn turn(text: &str, stop_reason: StopReason) -> Turn {
+    fn turn(ids: &[&str]) -> Record {
+        let call =
+            |id: &&str| Part::ToolCall(ToolCall { id: id.to_string(), name: "a".to_owned(), arguments: json!({}) });
+        let usage = Usage { input_tokens: 5, ..Usage::default() };
+        Record::Turn(Turn { parts: ids.iter().map(call).collect(), stop_reason: StopReason::ToolCalls, usage })
+    }
+
+    fn result(id: &str) -> Record {
+        Record::ToolResult(ToolResult { call_id: id.to_owned(), text: "same".to_owned(), is_error: false })
+    }
+
+    fn after(records: &[Record]) -> Progress {
+        let mut progress = Progress::new(Conversation::default(), 1);
+        records.iter().for_each(|record| progress.add(record.clone()));
+        progress
+    }
+
+    #[test]
+    fn results_enter_the_conversation_in_the_order_of_the_calls() {
+        let mut progress = after(&[Record::ModelCallStart, turn(&["1", "2"]), result("2")]);
+        assert_eq!(progress.conversation.messages.len(), 1);
+        progress.add(result("1"));
+        let ids = progress.conversation.messages.iter().filter_map(|message| match message {
+            Message::ToolResult(result) => Some(result.call_id.as_str()),
+            _ => None,
+        });
+        assert_eq!(ids.collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_turn_that_repeats_what_was_seen_is_stalled_from_its_own_end_on() {
+        let round = |id: &str| vec![Record::ModelCallStart, turn(&[id]), result(id)];
+        let mut records = round("1");
+        assert_eq!(after(&records).stalled_turns(), 0);
+        for count in 1..4 {
+            records.extend(round(&count.to_string()));
+            assert_eq!(after(&records).stalled_turns(), count);
+        }
+    }
+
+    #[test]
+    fn a_call_is_counted_once_and_a_question_each_time() {
+        let start = Record::ToolCallStart { call_id: "1".to_owned() };
+        let records = [
+            Record::ModelCallStart,
+            Record::Resume,
+            Record::ModelCallStart,
+            turn(&["1"]),
+            start.clone(),
+            Record::Resume,
+            start,
+        ];
+        let spent = after(&records).spent;
+        assert_eq!((spent.llm_calls, spent.turns, spent.tool_calls, spent.usage.input_tokens), (2, 1, 1, 5));
+    }
+
+    fn said(text: &str, stop_reason: StopReason) -> Turn {
         Turn { parts: vec![Part::Text { text: text.to_owned() }], stop_reason, usage: Usage::default() }
     }
 
@@ -304,8 +362,8 @@ mod tests {
     fn a_paused_turn_goes_on_a_bounded_number_of_times() {
         let mut streak = Streak::default();
         for _ in 0..PAUSES_MAX {
-            assert_eq!(decide(&turn("Searching.", StopReason::Paused), &mut streak), Next::AskAgain);
+            assert_eq!(decide(&said("Searching.", StopReason::Paused), &mut streak), Next::AskAgain);
         }
-        assert!(matches!(decide(&turn("Searching.", StopReason::Paused), &mut streak), Next::Say(_)));
+        assert!(matches!(decide(&said("Searching.", StopReason::Paused), &mut streak), Next::Say(_)));
     }
 }

@@ -108,6 +108,11 @@ impl Secrets {
         let tail = start.and_then(|start| tail.get(start..)).unwrap_or_default();
         (head.to_owned(), tail.to_owned())
     }
+
+    /// Whether the text has what [`Secrets::mask`] writes in the place of a secret.
+    pub fn has_mask(&self, text: &str) -> bool {
+        self.needles.iter().any(|(_, mask)| text.contains(mask.as_str()))
+    }
 }
 
 const LINE_ENDS: [char; 2] = ['\n', '\r'];
@@ -128,13 +133,6 @@ fn replace_over_line_ends(text: &str, needle: &str, mask: &str) -> String {
     }
     replaced.push_str(text.get(done..).unwrap_or_default());
     replaced
-}
-
-impl Secrets {
-    /// Whether the text has what [`Secrets::mask`] writes in the place of a secret.
-    pub fn has_mask(&self, text: &str) -> bool {
-        self.needles.iter().any(|(_, mask)| text.contains(mask.as_str()))
-    }
 }
 
 /// As in a JSON string, without the quotes.

@@ -7,11 +7,13 @@ mod chat;
 mod dialects;
 mod runtime;
 mod server;
+mod trace;
 
 mod agent;
 mod analyzer;
 mod commands;
 mod config;
+mod crash;
 mod formats;
 mod git;
 mod http_tool;

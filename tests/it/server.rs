@@ -302,6 +302,11 @@ impl Script {
         self.state().requests.clone()
     }
 
+    /// Forgets the requests that came.
+    pub fn forget_requests(&self) {
+        self.state().requests.clear();
+    }
+
     /// Adds exchanges behind those that are left.
     pub fn goes_on(&self, exchanges: impl IntoIterator<Item = Exchange>) {
         self.state().ahead.extend(exchanges.into_iter().map(Arc::new));
@@ -433,6 +438,8 @@ fn listen(listener: &TcpListener, script: &Arc<Script>) {
 
 /// Serves one connection to its end. Errors are the peer's: it went away, which the script's problems show if it matters.
 fn serve(stream: TcpStream, number: usize, script: &Script) {
+    // Head and body are written apart; the second would wait 40 ms for the first to be confirmed.
+    let _ = stream.set_nodelay(true);
     let mut connection = BufReader::new(stream);
     while let Some(request) = read_request(&mut connection, number) {
         let is_last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));

@@ -122,6 +122,7 @@ fn stops_while_it_starts() {
 fn a_signal_at_any_moment_of_a_run_is_a_stop() {
     for microseconds in (0..40).map(|step| step * 400) {
         let running = Runtime::new()
+            .journal()
             .tools_named(&["shell", "filesystem"])
             .plays(
                 [
