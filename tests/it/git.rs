@@ -175,22 +175,22 @@ const EVERYTHING: [(&str, &[&str]); 14] = [
     ("restore", &["--staged", "--worktree", "--source=HEAD~1", "."]),
 ];
 
-/// Does everything in a repository that was prepared by `attack`; nothing of it may write the file `marker`.
+/// Does everything in a repository that was prepared by `attack`; nothing of it may write the file `.git/marker`.
 #[track_caller]
 fn withstands(attack: impl Fn(&Path)) {
     let runtime = repository(json!({"allow_write": true, "allow_network": true}))
         .file(".gitattributes", "*.txt diff=evil filter=evil\n");
     let workspace = runtime.workspace();
     attack(&workspace);
-    let _ = std::fs::remove_file(workspace.join("marker"));
+    let _ = std::fs::remove_file(workspace.join(".git/marker"));
     let ended = calling(runtime, &EVERYTHING);
-    ended.check(ended.file("marker").is_none(), "a program of the repository's ran");
+    ended.check(ended.file(".git/marker").is_none(), "a program of the repository's ran");
 }
 
-/// A program that leaves a file behind, as a repository would name it.
+/// A program that leaves a file behind, as a repository would name it. The file is where no command here tidies up.
 fn program(workspace: &Path) -> String {
     let path = workspace.join(".git/evil");
-    std::fs::write(&path, format!("#!/bin/sh\ntouch {}\ncat\n", workspace.join("marker").display())).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\ntouch {}\ncat\n", workspace.join(".git/marker").display())).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -284,7 +284,7 @@ fn a_home_in_the_workspace_configures_nothing() {
         .file(".gitattributes", "*.txt filter=evil\n")
         .env("HOME", workspace.to_str().unwrap());
     let ended = calling(runtime, &EVERYTHING);
-    ended.check(ended.file("marker").is_none(), "a program of the workspace's ran");
+    ended.check(ended.file(".git/marker").is_none(), "a program of the workspace's ran");
 }
 
 #[test]
