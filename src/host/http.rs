@@ -94,10 +94,20 @@ fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
     let items = ureq::tls::parse_pem(&pem).filter_map(Result::ok);
     Ok(items
         .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
+            PemItem::Certificate(certificate) => Some(certificate).filter(|certificate| is_whole(certificate.der())),
             _ => None,
         })
         .collect())
+}
+
+/// Whether the bytes are one DER sequence from their beginning to their end. rustls passes over what it cannot read, and
+/// then no server is trusted and nobody knows why. The shortest form of a length is left out: no certificate is so short.
+fn is_whole(der: &[u8]) -> bool {
+    match der {
+        [0x30, 0x81, length, rest @ ..] => rest.len() == usize::from(*length),
+        [0x30, 0x82, high, low, rest @ ..] => rest.len() == usize::from(*high) << 8 | usize::from(*low),
+        _ => false,
+    }
 }
 
 /// One question to a server.

@@ -7,6 +7,7 @@ mod chat;
 mod dialects;
 mod runtime;
 mod server;
+mod tls;
 mod trace;
 
 mod agent;
@@ -18,6 +19,7 @@ mod formats;
 mod git;
 mod http_tool;
 mod limits;
+mod network;
 mod output;
 mod providers;
 mod resume;
