@@ -107,6 +107,7 @@ use crate::agent::Agent;
 use crate::config::read::Reader;
 use crate::config::{Config, ConfigError, Environment, ExitCodes, LogFormat, Reading, Reporting};
 use crate::host::http::Roots;
+use crate::host::stop::Hold;
 use crate::journal::{Journal, Past};
 use crate::model::Model;
 use crate::outcome::{Fatal, Outcome, Reason};
@@ -115,14 +116,14 @@ use crate::secret::Secrets;
 use crate::tools::Toolbox;
 
 fn main() -> ExitCode {
-    watch_for_stop();
+    let hold = watch_for_stop();
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => execute(Mode::Run),
-        ["--check"] => execute(Mode::Check),
+        [] => execute(Mode::Run, hold),
+        ["--check"] => execute(Mode::Check, hold),
         ["--help" | "-h"] => print(&help()),
         ["--version" | "-V"] => print(concat!("thoughtmesh-runtime ", env!("CARGO_PKG_VERSION"), "\n")),
-        _ => execute(Mode::BadArguments),
+        _ => execute(Mode::BadArguments, hold),
     }
 }
 
@@ -135,7 +136,10 @@ enum Mode {
 }
 
 /// Before anything else, so that no signal finds us without a handler: as process 1 it would be lost.
-fn watch_for_stop() {
+///
+/// A stop waits while the hold lives: until it is known where the message goes, and the message is there.
+fn watch_for_stop() -> Hold {
+    let hold = Hold::start();
     let stopped = Outcome::of_stop("starting");
     host::stop::watch(host::stop::ExitCodes {
         terminated: stopped.exit_code(ExitCodes::Simple),
@@ -143,16 +147,18 @@ fn watch_for_stop() {
     });
     let (before, after) = stopped.to_stop_message();
     host::stop::prepare(&before, 0.0, &after);
+    hold
 }
 
 /// Environment in, verdict out.
-fn execute(mode: Mode) -> ExitCode {
+fn execute(mode: Mode, hold: Hold) -> ExitCode {
     // Before anything is read: from here on no child can look for it in our memory.
     let inspection = host::sys::forbid_inspection();
-    let Ok(reading) = catch_unwind(|| {
+    let Ok(reading) = catch_unwind(move || {
         let environment = Environment::of_process();
         let reporting = config::read_reporting(&mut Reader::default(), &environment);
         host::stop::report_to(&reporting.termination_log, reporting.is_termination_log_chosen);
+        drop(hold);
         config::read(&environment)
     }) else {
         return report(&Outcome::of_defect("a defect in reading the configuration"), &Reporting::default());
@@ -236,7 +242,7 @@ fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Prepared, Fatal> 
     let network = &config.network;
     let roots = Roots::load(network.roots_file.as_deref(), &network.roots_directories).map_err(Fatal::of_roots)?;
     let toolbox = Toolbox::open(&config, &roots)?;
-    let model = Model::new(&config.model, network, &roots)?;
+    let model = Model::new(&config.model, network, &roots, &config.secrets)?;
     info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
     Ok(Prepared::Agent(Box::new(Agent::new(config, model, toolbox, journal, progress, past.seconds))))
 }

@@ -15,6 +15,7 @@ use super::{ModelError, ModelErrorKind, retry};
 use crate::config::{ModelConfig, Network};
 use crate::conversation::{Conversation, StopReason, ToolSpec, Turn, Usage};
 use crate::host::http::{Client, HttpError, HttpFault, Request, Response, Roots};
+use crate::secret::Secrets;
 use crate::wire::{
     ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Parser, Progress, WireFormat, excerpt,
 };
@@ -41,6 +42,7 @@ pub struct Connection {
     is_without_tools: bool,
     /// An exchange went well, so that the next one may meet a connection that the server has closed meanwhile.
     was_used: bool,
+    secrets: Secrets,
     /// What Ollama's servers need beside the exchange itself.
     ollama: Ollama,
 }
@@ -64,8 +66,9 @@ pub enum Fault {
 }
 
 impl Connection {
-    pub fn new(config: &ModelConfig, network: &Network, roots: &Roots) -> Connection {
+    pub fn new(config: &ModelConfig, network: &Network, roots: &Roots, secrets: &Secrets) -> Connection {
         Connection {
+            secrets: secrets.clone(),
             client: Client::new(roots),
             proxy: network.proxy_for(&config.endpoint).map(str::to_owned),
             endpoint: endpoint::endpoint(config),
@@ -175,17 +178,26 @@ impl Connection {
         if (200..300).contains(&status) {
             let answer = response.read_whole(ANSWER_BYTES_MAX).map_err(Fault::Http)?;
             debug!("model: answer of {} bytes: {}", answer.len(), String::from_utf8_lossy(&answer));
-            return self.endpoint.format.decode(&answer).map_err(Fault::of_decode);
+            // The words that an error quotes are cut, and half a key would no longer be found: so they are masked first.
+            let format = self.endpoint.format;
+            return format.decode(&answer).or_else(|_| format.decode(&self.masked(&answer))).map_err(Fault::of_decode);
         }
         if (300..400).contains(&status) {
             let location = response.header("location").unwrap_or("nowhere").to_owned();
+            let location = self.secrets.mask(&location);
             return Err(Fault::Redirect { status, location: excerpt(&location, MESSAGE_CHARS_MAX) });
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let header_wait = retry::server_wait(response.header("retry-after-ms"), response.header("retry-after"), now);
-        let fault = self.endpoint.format.explain(status, &response.read_beginning(ERROR_BYTES_MAX));
+        let page = self.masked(&response.read_beginning(ERROR_BYTES_MAX));
+        let fault = self.endpoint.format.explain(status, &page);
         let server_wait = header_wait.or(fault.retry_after);
         Err(Fault::Api { fault, status, server_wait })
+    }
+
+    /// The bytes without secrets.
+    fn masked(&self, bytes: &[u8]) -> Vec<u8> {
+        self.secrets.mask(&String::from_utf8_lossy(bytes)).into_owned().into_bytes()
     }
 
     /// Puts the pieces together as they come. What breaks off before the format's end mark is no answer.

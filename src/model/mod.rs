@@ -16,6 +16,7 @@ use self::replay::Replay;
 use crate::config::{ModelConfig, Network, Provider};
 use crate::conversation::{Conversation, ToolSpec, Turn};
 use crate::host::http::Roots;
+use crate::secret::Secrets;
 
 /// A model that can be asked.
 pub struct Model {
@@ -57,7 +58,7 @@ impl fmt::Display for ModelError {
 impl std::error::Error for ModelError {}
 
 impl Model {
-    pub fn new(config: &ModelConfig, network: &Network, roots: &Roots) -> Result<Model, ModelError> {
+    pub fn new(config: &ModelConfig, network: &Network, roots: &Roots, secrets: &Secrets) -> Result<Model, ModelError> {
         let source = match config.provider {
             Provider::Replay => Source::Replay(Replay::open(&config.name).map_err(|what| ModelError {
                 kind: ModelErrorKind::Config,
@@ -65,7 +66,7 @@ impl Model {
                     "THOUGHTMESH_MODEL_CONFIG: name: {what}, accepted with provider replay: the path of a journal file"
                 ),
             })?),
-            _ => Source::Provider(Box::new(Connection::new(config, network, roots))),
+            _ => Source::Provider(Box::new(Connection::new(config, network, roots, secrets))),
         };
         Ok(Model { config: config.clone(), source })
     }

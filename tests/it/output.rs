@@ -451,3 +451,12 @@ fn the_working_directory_is_no_secret() {
     let ended = Runtime::new().env("PWD", "All is done").plays([chat::achieved(0)]).run();
     ended.exits(0).check(ended.stdout.contains("All is done"), "the directory is masked");
 }
+
+#[test]
+fn a_key_that_stands_where_an_error_page_is_cut_leaves_no_half() {
+    let page = format!("{} {API_KEY} and more", "x".repeat(480));
+    let body = json!({"error": {"message": page, "type": "invalid_request_error"}}).to_string();
+    let ended = Runtime::new().plays([Exchange::new(400, "application/json", body)]).run();
+    let half = &API_KEY[..API_KEY.len() / 2];
+    ended.exits(1).check(!ended.stderr.contains(half) && !ended.stdout.contains(half), "half a key");
+}
