@@ -141,12 +141,13 @@ enum Mode {
 fn watch_for_stop() -> Hold {
     let hold = Hold::start();
     let stopped = Outcome::of_stop("starting");
+    let (before, after) = stopped.to_stop_message();
+    // Before the handlers are there, so that they never find nothing to say.
+    host::stop::prepare(&before, 0.0, &after);
     host::stop::watch(host::stop::ExitCodes {
         terminated: stopped.exit_code(ExitCodes::Simple),
         interrupted: Outcome::exit_code_of_interrupt(ExitCodes::Simple),
     });
-    let (before, after) = stopped.to_stop_message();
-    host::stop::prepare(&before, 0.0, &after);
     hold
 }
 

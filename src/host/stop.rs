@@ -5,8 +5,9 @@
 //! and leaves. It uses atomics and system calls and nothing else: no allocation, no lock, no buffer of std's.
 //!
 //! The message lies in one of two static buffers. The loop fills the one that is not current and then makes it current, so
-//! that the handler, which runs on the same and only thread, always finds a whole one. What may surprise: everything the
-//! handler does has one time limit, an alarm, because any write may wait (a pipe that nobody reads, a slow disk), and because no descriptor can be made non-blocking without changing it for others who hold it too.
+//! that the handler, which runs on the same and only thread, always finds a whole one. What may surprise: the writes
+//! of the handler have a time limit, an alarm, because any write may wait (a pipe that nobody reads, a slow disk), and
+//! because no descriptor can be made non-blocking without changing it for others who hold it too.
 
 use std::ffi::{CString, c_int};
 use std::io::Write;
@@ -19,8 +20,10 @@ use std::time::{Duration, Instant};
 
 use super::sys;
 
-/// How long the handler may take, writing included.
-const HANDLER_WAIT_MAX: Duration = Duration::from_millis(60);
+/// How long the writes of the handler may take together.
+const WRITE_WAIT_MAX: Duration = Duration::from_millis(50);
+/// How long it looks for processes that moved out of the groups that we know. A busy machine may need all of it.
+const KILL_WAIT_MAX: Duration = Duration::from_millis(40);
 /// Room for a message. With its line end it is a single write that a pipe takes whole (PIPE_BUF, pipe(7), read 2026-11).
 pub const MESSAGE_BYTES_MAX: usize = 4095;
 /// Room in it for the duration.
@@ -117,6 +120,8 @@ static HOLDS: AtomicU32 = AtomicU32::new(0);
 /// The signal that came during a hold, or 0.
 static WAITING: AtomicI32 = AtomicI32::new(0);
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
+/// The message is written, or its time is over.
+static IS_LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// A message in static memory, every byte an atomic, so that no unsafe code is needed to share it with a handler.
 struct Message {
@@ -167,11 +172,17 @@ impl Message {
 
 extern "C" fn on_meaningless(_signal: c_int) {}
 
-/// The time of the handler is over: one of its writes waits.
+/// The time for writing is over: one of the writes waits, or all are done.
 extern "C" fn on_alarm(_signal: c_int) {
-    if IS_ENDING.load(Ordering::SeqCst) {
-        sys::exit_now(EXIT_CODE.load(Ordering::SeqCst));
+    if IS_ENDING.load(Ordering::SeqCst) && !IS_LEAVING.load(Ordering::SeqCst) {
+        leave();
     }
+}
+
+fn leave() -> ! {
+    IS_LEAVING.store(true, Ordering::SeqCst);
+    sys::kill_descendants(KILL_WAIT_MAX);
+    sys::exit_now(EXIT_CODE.load(Ordering::SeqCst))
 }
 
 extern "C" fn on_stop(signal: c_int) {
@@ -185,9 +196,8 @@ extern "C" fn on_stop(signal: c_int) {
         return;
     }
     EXIT_CODE.store(code, Ordering::SeqCst);
-    sys::start_alarm(HANDLER_WAIT_MAX);
+    sys::start_alarm(WRITE_WAIT_MAX);
     sys::kill_watched_groups();
-    sys::kill_descendants();
     let mut line = [0; MESSAGE_BYTES_MAX + 1];
     let length = MESSAGES.get(CURRENT.load(Ordering::SeqCst)).map_or(0, |message| message.copy(&mut line));
     let line = line.get(..length).unwrap_or_default();
@@ -200,7 +210,7 @@ extern "C" fn on_stop(signal: c_int) {
         }
     }
     let _ = sys::write_some(sys::stdout(), line);
-    sys::exit_now(code)
+    leave()
 }
 
 #[cfg(test)]

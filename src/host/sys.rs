@@ -14,7 +14,7 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_uint, c_ulong, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(not(all(
     target_os = "linux",
@@ -298,11 +298,12 @@ pub fn kill_watched_groups() {
 }
 
 /// Ends every child that is left, and by adopting theirs the whole tree beneath us, also what moved to another session.
-/// Safe in a signal handler: system calls only. Takes at most [`KILL_ROUNDS_MAX`] milliseconds, and needs a kernel that lists
-/// children (`CONFIG_PROC_CHILDREN`) and that [`adopt_orphans`] has succeeded.
-pub fn kill_descendants() {
+/// Safe in a signal handler: system calls only. Takes at most `time_max`, and needs a kernel that lists children
+/// (`CONFIG_PROC_CHILDREN`) and that [`adopt_orphans`] has succeeded.
+pub fn kill_descendants(time_max: Duration) {
+    let started = Instant::now();
     let mut list = [0_u8; 4096];
-    for _ in 0..KILL_ROUNDS_MAX {
+    while started.elapsed() < time_max {
         let Ok(file) = open_file(c"/proc/thread-self/children", O_RDONLY, 0) else { return };
         let count = read_some(file.as_fd(), &mut list).unwrap_or(0);
         let mut id: c_int = 0;
@@ -420,7 +421,6 @@ pub fn stdout() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(1) }
 }
 
-const KILL_ROUNDS_MAX: usize = 30;
 const AT_FDCWD: c_int = -100;
 const LOCK_EX: c_int = 2;
 const LOCK_NB: c_int = 4;
