@@ -40,6 +40,10 @@ test:
 bench:
     cargo bench --locked --bench bench
 
+# Hold requests to the vendors' Python types, and run through a real LiteLLM proxy; needs PyPI, ends with 75 without
+interop:
+    bash tests/interop/run
+
 # The whole gate: format, lints with warnings denied, tests
 check: && test
     cargo fmt --check

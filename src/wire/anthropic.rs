@@ -465,6 +465,8 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> FaultKind {
         ("organization_on_hold", _) => FaultKind::Unauthorized,
         (_, "billing_error") => FaultKind::QuotaExhausted,
         (_, "authentication_error" | "permission_error") => FaultKind::Unauthorized,
+        // LiteLLM without a database, which then knows no key but its own (seen 2026-11).
+        (_, "no_db_connection") => FaultKind::Unauthorized,
         (_, "not_found_error") => FaultKind::NotFound,
         (_, "rate_limit_error") => FaultKind::RateLimited,
         (_, "request_too_large") => FaultKind::ContextTooLong,

@@ -385,7 +385,8 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> FaultKind {
         FaultKind::Refused
     } else if code == "rate_limit_exceeded" || code == "slow_down" {
         FaultKind::RateLimited
-    } else if code == "invalid_api_key" {
+    } else if code == "invalid_api_key" || kind == "no_db_connection" {
+        // The second is LiteLLM without a database, which then knows no key but its own (seen 2026-11).
         FaultKind::Unauthorized
     } else {
         kind_of_status(status)

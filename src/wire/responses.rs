@@ -408,7 +408,8 @@ fn kind(status: u16, kind: &str, code: &str, message: &str) -> FaultKind {
         FaultKind::Refused
     } else if matches!(code, "rate_limit_exceeded" | "slow_down") {
         FaultKind::RateLimited
-    } else if code == "invalid_api_key" {
+    } else if code == "invalid_api_key" || kind == "no_db_connection" {
+        // The second is LiteLLM without a database, which then knows no key but its own (seen 2026-11).
         FaultKind::Unauthorized
     } else if matches!(code, "server_is_overloaded" | "invalid_encrypted_content") {
         // Encrypted reasoning that one of several servers behind a gateway cannot read; the next may (LiteLLM pull request

@@ -511,6 +511,7 @@ impl Running {
         if let Some(problem) = script.and_then(|script| script.problems().into_iter().next()) {
             ended.fail(&format!("the scripted server: {problem}"));
         }
+        keep_for_interop(&ended.runtime.environment, &ended.requests);
         for (index, request) in ended.requests.iter().enumerate().filter(|(_, request)| request.is_chat()) {
             if let Some(flaw) = chat::flaws(&request.json()).first() {
                 ended.fail(&format!("request {}: {flaw}", index + 1));
@@ -534,6 +535,23 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(started.elapsed() < RUN_TIMEOUT, "waited {RUN_TIMEOUT:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Writes the requests into the folder that `THOUGHTMESH_TEST_REQUESTS` names, for `just interop` to hold them to the vendors'
+/// types. Without it nothing is written.
+fn keep_for_interop(environment: &[(OsString, OsString)], requests: &[Request]) {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let Some(folder) = std::env::var_os("THOUGHTMESH_TEST_REQUESTS") else { return };
+    let config = environment.iter().find(|(name, _)| name == "THOUGHTMESH_MODEL_CONFIG");
+    let config: Value = config.and_then(|(_, value)| serde_json::from_str(value.to_str()?).ok()).unwrap_or_default();
+    let model = config.get("worker").unwrap_or(&config);
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    for request in requests {
+        let kept = json!({"test": test, "provider": model["provider"], "path": request.path, "body": request.json()})
+            .to_string();
+        let name = format!("{}.json", NEXT.fetch_add(1, Ordering::Relaxed));
+        write(&Path::new(&folder).join(name), kept.as_bytes());
     }
 }
 
