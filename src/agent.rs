@@ -12,16 +12,19 @@ use std::time::Instant;
 use log::{info, warn};
 use serde_json::json;
 
-use crate::config::Config;
+use crate::budget::{self, Meter, NextCall};
+use crate::compaction;
+use crate::config::{Config, ModelConfig};
 use crate::conversation::{Record, ToolCall, ToolResult};
 use crate::host::stop::{self, Hold};
 use crate::journal::Journal;
 use crate::model::Model;
-use crate::outcome::{CheckState, Fatal, KeyResultState, Outcome, Reason, Spent};
+use crate::outcome::{CheckState, Established, Fatal, KeyResultState, Outcome, Reason, Spent};
 use crate::progress::{Next, OpenCall, Progress};
 use crate::prompt;
 use crate::tools::Toolbox;
 use crate::tools::finish::{self, Finish, FinishStatus};
+use crate::verifier;
 use crate::verify;
 
 /// Tool calls of one turn that are run; no model that knows what it does asks for more.
@@ -31,6 +34,7 @@ const CALLS_PER_TURN_MAX: usize = 128;
 pub struct Agent {
     config: Config,
     model: Model,
+    verifier: Option<Model>,
     toolbox: Toolbox,
     journal: Option<Journal>,
     progress: Progress,
@@ -58,14 +62,19 @@ impl Agent {
     pub fn new(
         config: Config,
         mut model: Model,
+        mut verifier: Option<Model>,
         toolbox: Toolbox,
         journal: Option<Journal>,
         progress: Progress,
         seconds_before: f64,
     ) -> Agent {
         model.skip_turns(progress.spent.turns);
+        if let Some(verifier) = &mut verifier {
+            verifier.skip_turns(progress.verifications);
+        }
         let is_catching_up = progress.open_turn.is_some();
-        Agent { config, model, toolbox, journal, progress, started: Instant::now(), seconds_before, is_catching_up }
+        let started = Instant::now();
+        Agent { config, model, verifier, toolbox, journal, progress, started, seconds_before, is_catching_up }
     }
 
     /// What would run, for a person, without secrets.
@@ -82,6 +91,9 @@ impl Agent {
             let check =
                 key_result.check.as_ref().map(|check| format!(" (check: {})", check.program)).unwrap_or_default();
             text.push_str(&format!("key result {}: {}{check}\n", index + 1, key_result.description));
+        }
+        if let Some(verifier) = &self.verifier {
+            text.push_str(&format!("verifier: {}\n", verifier.describe()));
         }
         let names: Vec<&str> = config.context.iter().map(|variable| variable.name.as_str()).collect();
         text.push_str(&format!("context: {}\n", if names.is_empty() { "none".to_owned() } else { names.join(", ") }));
@@ -133,9 +145,11 @@ impl Agent {
             return Ok(end);
         }
         loop {
-            if let Some(budget) = self.spent_budget() {
-                return Ok(self.without_verdict(Reason::BudgetExhausted, &format!("the budget {budget} is spent")));
+            let next = self.next_call();
+            if let Some(budget) = budget::spent_for_turn(&self.config.limits, &self.progress.spent, next) {
+                return Ok(self.budget_exhausted(&budget));
             }
+            self.warn_of_low_budget(next)?;
             self.ask()?;
             if let Some(end) = self.act()? {
                 return Ok(end);
@@ -160,16 +174,34 @@ impl Agent {
         if end.is_some() { Ok(end) } else { self.stalled() }
     }
 
-    /// The first budget that is spent. One that is reached exactly is spent.
-    fn spent_budget(&self) -> Option<String> {
-        let (limits, spent) = (&self.config.limits, &self.progress.spent);
-        let budgets = [
-            ("max_turns", spent.turns, Some(limits.turns_max)),
-            ("max_llm_calls", spent.llm_calls, limits.llm_calls_max),
-            ("max_total_tokens", spent.usage.total_tokens(), limits.total_tokens_max),
-        ];
-        let spent = budgets.into_iter().find(|(_, used, max)| max.is_some_and(|max| *used >= max));
-        spent.map(|(name, used, max)| format!("{name} of {} ({used} used)", max.unwrap_or_default()))
+    /// What is known of the next question to the worker.
+    fn next_call(&self) -> NextCall {
+        let specs = self.toolbox.specs_bytes();
+        let mut meter = Meter::default();
+        if let Some((bytes, usage)) = self.progress.measured {
+            meter.measure(specs + bytes, usage);
+        }
+        NextCall {
+            input_tokens: meter.tokens(specs + compaction::bytes(&self.progress.conversation)),
+            answer_tokens_max: self.config.model.output_tokens_max(),
+        }
+    }
+
+    /// Says once that a budget is nearly spent.
+    fn warn_of_low_budget(&mut self, next: NextCall) -> Result<(), Fatal> {
+        let what = budget::low_for_turn(&self.config.limits, &self.progress.spent, next);
+        match what.filter(|_| !self.progress.conversation.has_said(prompt::BUDGET_LOW)) {
+            Some(what) => {
+                warn!("agent: a budget is nearly spent: {what}");
+                self.record(Record::User { text: prompt::budget_low(&what) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn budget_exhausted(&self, budget: &str) -> End {
+        let done = self.progress.trail.summary();
+        self.without_verdict(Reason::BudgetExhausted, &format!("the budget {budget} is spent; done so far: {done}"))
     }
 
     fn ask(&mut self) -> Result<(), Fatal> {
@@ -350,13 +382,62 @@ impl Agent {
             if let Some(state) = self.progress.key_results.get_mut(check.key_result - 1) {
                 state.check = Some(if check.fault.is_none() { CheckState::Passed } else { CheckState::Failed });
                 state.met &= check.fault.is_none();
+                state.established = Some(Established::Check);
             }
             faults.extend(check.fault.map(|fault| self.config.secrets.mask(&fault).into_owned()));
+        }
+        if faults.is_empty() && self.verifier.is_some() && !self.config.key_results.is_empty() {
+            match self.verify()? {
+                Ok(found) => faults = found,
+                Err(budget) => return Ok(Some(self.budget_exhausted(&budget))),
+            }
         }
         if faults.is_empty() {
             return Ok(Some(End::new(Reason::Finished, finish.summary.clone())));
         }
         self.reject(&faults, &finish.summary, call_id)
+    }
+
+    /// What the verifier finds missing. An `Err` within names the budget that leaves no room to ask it.
+    fn verify(&mut self) -> Result<Result<Vec<String>, String>, Fatal> {
+        // An earlier process may have had its word on this claim.
+        let known = self.progress.open_turn.as_ref().and_then(|turn| turn.verifier_faults.clone());
+        let faults = match known {
+            Some(faults) => faults,
+            None => match self.ask_verifier()? {
+                Ok(faults) => faults,
+                Err(budget) => return Ok(Err(budget)),
+            },
+        };
+        for (state, fault) in self.progress.key_results.iter_mut().zip(&faults) {
+            state.met &= fault.is_none();
+            if fault.is_some() || state.check.is_none() {
+                state.established = Some(Established::Verifier);
+            }
+        }
+        let mut faults: Vec<String> = faults.into_iter().flatten().collect();
+        faults.dedup();
+        Ok(Ok(faults))
+    }
+
+    fn ask_verifier(&mut self) -> Result<Result<Vec<Option<String>>, String>, Fatal> {
+        let (config, progress) = (&self.config, &self.progress);
+        let next = NextCall {
+            input_tokens: verifier::input_tokens(config, &progress.key_results, &progress.trail),
+            answer_tokens_max: config.verifier.as_ref().and_then(ModelConfig::output_tokens_max),
+        };
+        if let Some(budget) = budget::spent_for_call(&config.limits, &progress.spent, next) {
+            return Ok(Err(format!("{budget}, so the verifier was not asked")));
+        }
+        self.announce(Record::VerificationStart)?;
+        self.prepare_stop(&format!("asking the verifier, turn {}", self.progress.spent.turns));
+        let (config, progress) = (&self.config, &self.progress);
+        let Some(verifier) = &mut self.verifier else { return Ok(Ok(Vec::new())) };
+        let verdict = verifier::ask(verifier, config, &progress.key_results, &progress.trail);
+        let masked = |fault: String| config.secrets.mask(&fault).into_owned();
+        let faults: Vec<Option<String>> = verdict.faults.into_iter().map(|fault| fault.map(masked)).collect();
+        self.record(Record::Verification { faults: faults.clone(), usage: verdict.usage })?;
+        Ok(Ok(faults))
     }
 
     /// Remembers what the model says of each key result; what it says twice or not at all counts as unmet.
@@ -368,6 +449,7 @@ impl Agent {
                 [claim] => KeyResultState {
                     met: claim.met,
                     evidence: claim.evidence.clone(),
+                    established: Some(Established::Claimed),
                     ..KeyResultState::unmet(state.key_result)
                 },
                 _ => KeyResultState::unmet(state.key_result),

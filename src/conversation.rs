@@ -123,6 +123,22 @@ impl Turn {
             .collect();
         texts.join("\n").trim().to_owned()
     }
+
+    /// The text as one JSON object and nothing else; reasoning in front of it and a code fence around it do not count as
+    /// something else.
+    pub fn whole_object(&self) -> Option<Map<String, Value>> {
+        let text = self.text();
+        let text = match text.split_once("</think>") {
+            Some((thought, rest)) if thought.trim_start().starts_with("<think>") => rest.trim(),
+            _ => text.as_str(),
+        };
+        let unfenced =
+            text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).and_then(|rest| rest.strip_suffix("```"));
+        match serde_json::from_str(unfenced.unwrap_or(text).trim()) {
+            Ok(Value::Object(object)) => Some(object),
+            _ => None,
+        }
+    }
 }
 
 /// Why the model stopped. What follows is decided by the presence of tool calls first: many servers say `EndTurn` with them.
@@ -203,6 +219,16 @@ pub enum Record {
     /// A claim of achievement was not believed: what the model was told, as the result of its call of `finish` or, when
     /// it claimed in words, as a message; and how the key results stand.
     Rejection { call_id: Option<String>, text: String, key_results: Value },
+    /// The verifier is about to be asked.
+    VerificationStart,
+    /// The verifier was asked: for each key result why it is not met, or nothing, and what its answer took.
+    Verification { faults: Vec<Option<String>>, usage: Usage },
+    /// The conversation was made shorter; `usage` is what a summary took, if the model was asked for one.
+    Compaction {
+        edits: Vec<Edit>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
     /// The run has ended with a verdict.
     Outcome { reason: String, result: String, key_results: Value },
     /// A kind that a later version writes.
@@ -217,18 +243,25 @@ impl Record {
         match &mut self {
             Record::Turn(turn) => turn.parts.iter_mut().for_each(|part| match part {
                 Part::Text { text } => *text = replace(text),
-                Part::ToolCall(call) => replace_in(&mut call.arguments, replace),
-                Part::Opaque { value } => replace_in(value, replace),
+                Part::ToolCall(call) => replace_texts(&mut call.arguments, replace),
+                Part::Opaque { value } => replace_texts(value, replace),
             }),
             Record::ToolResult(result) => result.text = replace(&result.text),
             Record::User { text } => *text = replace(text),
             Record::Rejection { text, key_results, .. } | Record::Outcome { result: text, key_results, .. } => {
                 *text = replace(text);
-                replace_in(key_results, replace);
+                replace_texts(key_results, replace);
             }
+            Record::Verification { faults, .. } => {
+                faults.iter_mut().flatten().for_each(|fault| *fault = replace(fault));
+            }
+            Record::Compaction { edits, .. } => edits.iter_mut().for_each(|edit| match edit {
+                Edit::Shorten { text, .. } | Edit::Replace { text, .. } => *text = replace(text),
+            }),
             Record::Start { .. }
             | Record::Resume
             | Record::ModelCallStart
+            | Record::VerificationStart
             | Record::ToolCallStart { .. }
             | Record::Unknown => {}
         }
@@ -237,13 +270,13 @@ impl Record {
 }
 
 /// Replaces every string of a value, names of fields included.
-fn replace_in(value: &mut Value, replace: &dyn Fn(&str) -> String) {
+pub fn replace_texts(value: &mut Value, replace: &dyn Fn(&str) -> String) {
     match value {
         Value::String(text) => *text = replace(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| replace_in(value, replace)),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace_texts(value, replace)),
         Value::Object(fields) => {
             let replaced = std::mem::take(fields).into_iter().map(|(name, mut value)| {
-                replace_in(&mut value, replace);
+                replace_texts(&mut value, replace);
                 (replace(&name), value)
             });
             *fields = replaced.collect();
@@ -283,7 +316,39 @@ pub fn checksum(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
+/// A change that makes a conversation shorter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "edit", rename_all = "snake_case")]
+pub enum Edit {
+    /// The tool result at this place in the messages says this from now on.
+    Shorten { message: usize, text: String },
+    /// The messages after the first, up to but not including `end`, become one that the runtime says. Stands last.
+    Replace { end: usize, text: String },
+}
+
 impl Conversation {
+    /// Changes the messages. An edit whose place does not exist changes nothing.
+    pub fn edit(&mut self, edits: &[Edit]) {
+        for edit in edits {
+            match edit {
+                Edit::Shorten { message, text } => {
+                    if let Some(Message::ToolResult(result)) = self.messages.get_mut(*message) {
+                        result.text.clone_from(text);
+                    }
+                }
+                Edit::Replace { end, text } if (2..=self.messages.len()).contains(end) => {
+                    self.messages.splice(1..*end, [Message::User { text: text.clone() }]);
+                }
+                Edit::Replace { .. } => {}
+            }
+        }
+    }
+
+    /// Whether the runtime has said something that begins so.
+    pub fn has_said(&self, beginning: &str) -> bool {
+        self.messages.iter().any(|message| matches!(message, Message::User { text } if text.starts_with(beginning)))
+    }
+
     /// The turn with every call's id made unique in this conversation: servers give none, `"0"`, or the same one again.
     /// An id that is unique already is never rewritten: gateways carry signatures in it.
     pub fn with_unique_ids(&self, mut turn: Turn) -> Turn {

@@ -295,7 +295,7 @@ fn sound(line: &[u8], sum_before: u64) -> Option<(Record, f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{Part, StopReason, ToolCall, ToolResult, Turn, Usage};
+    use crate::conversation::{Edit, Part, StopReason, ToolCall, ToolResult, Turn, Usage};
     use crate::testing::TestDirectory;
 
     fn fingerprint() -> Fingerprint {
@@ -320,6 +320,9 @@ mod tests {
             Record::Resume,
             Record::User { text: text.clone() },
             Record::Rejection { call_id: None, text: text.clone(), key_results: serde_json::json!([]) },
+            Record::VerificationStart,
+            Record::Verification { faults: vec![None, Some(text.clone())], usage: Usage::default() },
+            Record::Compaction { edits: vec![Edit::Replace { end: 2, text: text.clone() }], usage: None },
             Record::Outcome { reason: "finished".to_owned(), result: text, key_results: serde_json::json!([]) },
         ]
     }

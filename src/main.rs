@@ -23,7 +23,11 @@
 //! ├── outcome.rs           how an agent ends → exit code, termination message. Pure
 //! ├── conversation.rs      the nouns: Conversation, Message, ToolCall, ToolResult, Turn, Record
 //! ├── prompt.rs            all words of ours that the model reads. Pure
+//! ├── budget.rs            what is spent, what the next call may cost, and when to say so. Pure
+//! ├── compaction.rs        a conversation that no longer fits: what to shorten, where to cut. Pure
+//! ├── trail.rs             what the tools did in this run, bounded. Pure
 //! ├── verify.rs            are the key results met? checks by command
+//! ├── verifier.rs          are the key results met? the second opinion of another model
 //! ├── secret.rs            what must not leave, and how it is masked. Pure
 //! ├── testing.rs           for tests only: the random generator, the golden files
 //! ├── config/              ENVIRONMENT → Config, all mistakes in one go
@@ -81,6 +85,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+mod budget;
+mod compaction;
 mod config;
 mod conversation;
 mod host;
@@ -93,6 +99,8 @@ mod secret;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod trail;
+mod verifier;
 mod verify;
 mod wire;
 
@@ -113,7 +121,8 @@ use crate::model::Model;
 use crate::outcome::{Fatal, Outcome, Reason};
 use crate::progress::Progress;
 use crate::secret::Secrets;
-use crate::tools::Toolbox;
+use crate::tools::{Toolbox, finish};
+use crate::trail::Trail;
 
 fn main() -> ExitCode {
     let hold = watch_for_stop();
@@ -233,7 +242,8 @@ fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Prepared, Fatal> 
     let config = config?;
     let opened = config.journal.as_ref().map(|path| Journal::open(path, &config.fingerprint)).transpose()?;
     let (journal, past) = opened.map_or_else(|| (None, Past::default()), |(journal, past)| (Some(journal), past));
-    let mut progress = Progress::new(prompt::opening(&config), config.key_results.len());
+    let trail = Trail::new(config.verifier.is_some(), finish::NAME, config.secrets.clone());
+    let mut progress = Progress::new(prompt::opening(&config), config.key_results.len(), trail);
     past.records.into_iter().for_each(|record| progress.add(record));
     if let Some(outcome) = progress.outcome(past.seconds) {
         info!("journal: the run has ended already, its outcome is told again");
@@ -244,8 +254,13 @@ fn prepare(config: Result<Config, Vec<ConfigError>>) -> Result<Prepared, Fatal> 
     let roots = Roots::load(network.roots_file.as_deref(), &network.roots_directories).map_err(Fatal::of_roots)?;
     let toolbox = Toolbox::open(&config, &roots)?;
     let model = Model::new(&config.model, network, &roots, &config.secrets)?;
+    let verifier =
+        config.verifier.as_ref().map(|verifier| Model::new(verifier, network, &roots, &config.secrets)).transpose()?;
     info!("agent: {}; tools: {}", model.describe(), toolbox.describe());
-    Ok(Prepared::Agent(Box::new(Agent::new(config, model, toolbox, journal, progress, past.seconds))))
+    if let Some(verifier) = &verifier {
+        info!("verifier: {}", verifier.describe());
+    }
+    Ok(Prepared::Agent(Box::new(Agent::new(config, model, verifier, toolbox, journal, progress, past.seconds))))
 }
 
 fn start_log(reporting: &Reporting, secrets: Secrets) {

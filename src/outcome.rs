@@ -93,13 +93,28 @@ pub struct KeyResultState {
     /// What the configured check said at the last `finish`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckState>,
+    /// By whose word it stands so; nothing while nobody has said anything of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub established: Option<Established>,
 }
 
 impl KeyResultState {
     /// Nobody has said anything of it.
     pub fn unmet(key_result: usize) -> KeyResultState {
-        KeyResultState { key_result, met: false, evidence: String::new(), check: None }
+        KeyResultState { key_result, met: false, evidence: String::new(), check: None, established: None }
     }
+}
+
+/// Whose word counts for a key result.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Established {
+    /// Its check ran.
+    Check,
+    /// The verifier agreed, or did not.
+    Verifier,
+    /// Only the model itself says so.
+    Claimed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,7 +133,11 @@ pub struct Spent {
     pub turns: u64,
     /// Calls of tools other than `finish`.
     pub tool_calls: u64,
+    /// Of all calls, the verifier's included.
     pub usage: Usage,
+    /// Of the calls and the usage above, the verifier's part.
+    pub verifier_calls: u64,
+    pub verifier_usage: Usage,
     pub seconds: f64,
 }
 
@@ -294,6 +313,8 @@ struct Message {
     turns: u64,
     tool_calls: u64,
     usage: MessageUsage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier: Option<MessageVerifier>,
     duration_seconds: f64,
     resumed: bool,
 }
@@ -308,10 +329,27 @@ struct MessageUsage {
     estimated: bool,
 }
 
+impl From<Usage> for MessageUsage {
+    fn from(usage: Usage) -> MessageUsage {
+        MessageUsage {
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cached_input_tokens: usage.cached_input_tokens,
+            estimated: usage.is_estimate,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MessageVerifier {
+    calls: u64,
+    usage: MessageUsage,
+}
+
 impl Message {
     fn of(outcome: &Outcome, text_bytes_max: usize, key_results_max: usize) -> Message {
         let key_results = outcome.key_results.iter().take(key_results_max);
-        let usage = outcome.spent.usage;
+        let Spent { usage, verifier_calls, verifier_usage, .. } = outcome.spent;
         Message {
             status: match outcome.reason {
                 Reason::Finished => "achieved",
@@ -327,12 +365,9 @@ impl Message {
             llm_calls_used: outcome.spent.llm_calls,
             turns: outcome.spent.turns,
             tool_calls: outcome.spent.tool_calls,
-            usage: MessageUsage {
-                input_tokens: usage.input_tokens,
-                output_tokens: usage.output_tokens,
-                cached_input_tokens: usage.cached_input_tokens,
-                estimated: usage.is_estimate,
-            },
+            usage: usage.into(),
+            verifier: (verifier_calls > 0)
+                .then(|| MessageVerifier { calls: verifier_calls, usage: verifier_usage.into() }),
             duration_seconds: (outcome.spent.seconds * 10.0).round() / 10.0,
             resumed: outcome.resumed,
         }
@@ -365,7 +400,11 @@ mod tests {
             reason: Reason::Finished,
             result: result.to_owned(),
             key_results: (1..=key_results)
-                .map(|key_result| KeyResultState { key_result, met: true, evidence: evidence.to_owned(), check: None })
+                .map(|key_result| KeyResultState {
+                    met: true,
+                    evidence: evidence.to_owned(),
+                    ..KeyResultState::unmet(key_result)
+                })
                 .collect(),
             spent: Spent::default(),
             resumed: false,

@@ -12,10 +12,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
-use crate::conversation::{Conversation, Message, Record, StopReason, ToolCall, ToolResult, Turn};
+use crate::compaction;
+use crate::conversation::{Conversation, Message, Record, StopReason, ToolCall, ToolResult, Turn, Usage};
 use crate::outcome::{KeyResultState, Outcome, Reason, Spent};
 use crate::prompt;
 use crate::tools::finish::{self, Finish};
+use crate::trail::Trail;
 
 /// Turns in a row without a tool call, after which there is no verdict to be had.
 const TURNS_WITHOUT_CALLS_MAX: u32 = 3;
@@ -37,6 +39,12 @@ pub struct Progress {
     pub last_words: String,
     /// The turn that is being dealt with.
     pub open_turn: Option<OpenTurn>,
+    /// What the tools did.
+    pub trail: Trail,
+    /// Bytes of the conversation when the model answered last, and what that took.
+    pub measured: Option<(usize, Usage)>,
+    /// Verdicts of the verifier.
+    pub verifications: u64,
     streak: Streak,
     /// Hashes of every (tool, arguments, result) of the run.
     seen: HashSet<u64>,
@@ -53,6 +61,8 @@ pub struct OpenTurn {
     pub calls: Vec<OpenCall>,
     /// Its claim of achievement was not believed.
     pub is_rejected: bool,
+    /// What the verifier says of it: for each key result why it is not met, or nothing.
+    pub verifier_faults: Option<Vec<Option<String>>>,
     /// What the runtime has said since.
     said: Vec<String>,
     is_new: bool,
@@ -68,7 +78,7 @@ pub struct OpenCall {
 
 impl Progress {
     /// A run before its first turn.
-    pub fn new(opening: Conversation, key_results: usize) -> Progress {
+    pub fn new(opening: Conversation, key_results: usize, trail: Trail) -> Progress {
         Progress {
             conversation: opening,
             spent: Spent::default(),
@@ -77,6 +87,9 @@ impl Progress {
             had_success: false,
             last_words: String::new(),
             open_turn: None,
+            trail,
+            measured: None,
+            verifications: 0,
             streak: Streak::default(),
             seen: HashSet::new(),
             stalled_turns: 0,
@@ -87,6 +100,7 @@ impl Progress {
 
     /// Moves the run on by one record.
     pub fn add(&mut self, record: Record) {
+        self.trail.add(&record);
         match record {
             Record::Start { .. } | Record::Resume => self.processes += 1,
             Record::ModelCallStart => {
@@ -115,6 +129,16 @@ impl Progress {
                     None => self.say(text),
                 }
             }
+            Record::VerificationStart => {
+                self.spent.llm_calls += 1;
+                self.spent.verifier_calls += 1;
+            }
+            Record::Verification { faults, usage } => self.add_verification(faults, usage),
+            Record::Compaction { edits, usage } => {
+                self.spent.llm_calls += u64::from(usage.is_some());
+                self.spent.usage = self.spent.usage.plus(usage.unwrap_or_default());
+                self.conversation.edit(&edits);
+            }
             Record::Outcome { reason, result, key_results } => {
                 self.key_results = serde_json::from_value(key_results).unwrap_or_default();
                 self.verdict = Reason::from_word(&reason).map(|reason| (reason, result));
@@ -123,7 +147,18 @@ impl Progress {
         }
     }
 
+    fn add_verification(&mut self, faults: Vec<Option<String>>, usage: Usage) {
+        self.verifications += 1;
+        self.spent.usage = self.spent.usage.plus(usage);
+        self.spent.verifier_usage = self.spent.verifier_usage.plus(usage);
+        if let Some(turn) = &mut self.open_turn {
+            turn.verifier_faults = Some(faults);
+        }
+    }
+
     fn add_turn(&mut self, turn: Turn) {
+        // The answer is not in it yet.
+        self.measured = Some((compaction::bytes(&self.conversation), turn.usage));
         self.spent.turns += 1;
         self.spent.usage = self.spent.usage.plus(turn.usage);
         let words = turn.text();
@@ -135,6 +170,7 @@ impl Progress {
             next: decide(&turn, &mut self.streak),
             calls: calls.collect(),
             is_rejected: false,
+            verifier_faults: None,
             said: Vec::new(),
             is_new: false,
         });
@@ -265,7 +301,7 @@ pub fn decide(turn: &Turn, streak: &mut Streak) -> Next {
         }
         _ => {}
     }
-    let problem = match finish_in_words(&text) {
+    let problem = match finish_in_words(turn) {
         Some(Ok(finish)) => return Next::Finish(finish),
         Some(Err(what)) => Some(what),
         None => None,
@@ -278,17 +314,9 @@ pub fn decide(turn: &Turn, streak: &mut Streak) -> Next {
     Next::Say(prompt::how_to_finish(problem.as_deref()))
 }
 
-/// The arguments of `finish` as one JSON object and nothing else; reasoning in front of it and a code fence around it do not
-/// count as something else. `None`: these are just words.
-fn finish_in_words(text: &str) -> Option<Result<Finish, String>> {
-    let text = match text.split_once("</think>") {
-        Some((thought, rest)) if thought.trim_start().starts_with("<think>") => rest.trim(),
-        _ => text.trim(),
-    };
-    let unfenced =
-        text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).and_then(|rest| rest.strip_suffix("```"));
-    let Ok(Value::Object(arguments)) = serde_json::from_str(unfenced.unwrap_or(text).trim()) else { return None };
-    Some(Finish::read(&arguments).map_err(|error| error.to_string()))
+/// The arguments of `finish` as one JSON object and nothing else. `None`: these are just words.
+fn finish_in_words(turn: &Turn) -> Option<Result<Finish, String>> {
+    Some(Finish::read(&turn.whole_object()?).map_err(|error| error.to_string()))
 }
 
 #[cfg(test)]
@@ -296,7 +324,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::conversation::{Part, Usage};
+    use crate::conversation::Part;
+    use crate::secret::Secrets;
 
     fn turn(ids: &[&str]) -> Record {
         let call =
@@ -310,7 +339,8 @@ mod tests {
     }
 
     fn after(records: &[Record]) -> Progress {
-        let mut progress = Progress::new(Conversation::default(), 1);
+        let trail = Trail::new(true, finish::NAME, Secrets::default());
+        let mut progress = Progress::new(Conversation::default(), 1, trail);
         records.iter().for_each(|record| progress.add(record.clone()));
         progress
     }
@@ -352,6 +382,25 @@ mod tests {
         ];
         let spent = after(&records).spent;
         assert_eq!((spent.llm_calls, spent.turns, spent.tool_calls, spent.usage.input_tokens), (2, 1, 1, 5));
+    }
+
+    #[test]
+    fn what_the_verifier_takes_is_in_the_totals_and_apart() {
+        let usage = Usage { input_tokens: 3, ..Usage::default() };
+        let verification = Record::Verification { faults: vec![Some("no".to_owned())], usage };
+        let start = || Record::VerificationStart;
+        // The first question was under way when its process ended.
+        let records = [Record::ModelCallStart, turn(&["1"]), start(), Record::Resume, start(), verification];
+        let mut progress = after(&records);
+        let spent = progress.spent;
+        assert_eq!((spent.llm_calls, spent.verifier_calls, progress.verifications), (3, 2, 1));
+        assert_eq!((spent.usage.input_tokens, spent.verifier_usage.input_tokens), (8, 3));
+        let faults = |progress: &Progress| progress.open_turn.as_ref().map(|turn| turn.verifier_faults.clone());
+        assert_eq!(faults(&progress), Some(Some(vec![Some("no".to_owned())])));
+        for record in [Record::ModelCallStart, turn(&["2"])] {
+            progress.add(record);
+        }
+        assert_eq!(faults(&progress), Some(None));
     }
 
     fn said(text: &str, stop_reason: StopReason) -> Turn {

@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::context::ContextVariable;
 pub use self::model::ModelConfig;
+use self::model::Models;
 pub use self::network::Network;
 pub use self::provider::{Api, KeyForm, Provider};
 pub use self::read::ConfigError;
@@ -32,13 +33,14 @@ use crate::secret::{SECRET_BYTES_MIN, Secrets};
 
 /// The runtime's own variables and what each is for: the text of `--help`.
 pub const VARIABLES: [(&str, &str); 10] = [
-    ("THOUGHTMESH_MODEL_CONFIG", "JSON object, required: the model, or roles with `worker`"),
+    ("THOUGHTMESH_MODEL_CONFIG", "JSON object, required: the model, or roles with `worker` and `verifier`"),
     ("THOUGHTMESH_OBJECTIVE", "text, required: what to achieve"),
     ("THOUGHTMESH_KEY_RESULTS", "JSON array: texts, or {\"description\", \"check\": {\"command\": [...]}}"),
     ("THOUGHTMESH_TOOLS", "JSON array: {\"name\", \"config\"}; without it the agent has no tools"),
     (
         "THOUGHTMESH_LIMITS",
-        "JSON object: max_turns, max_total_tokens, max_llm_calls, max_finish_rejections, max_stalled_turns",
+        "JSON object: max_turns, max_total_tokens, max_llm_calls, max_output_tokens_per_call, \
+max_finish_rejections, max_stalled_turns",
     ),
     ("THOUGHTMESH_WORKSPACE", "path of the directory that the tools work in, default the current one"),
     ("THOUGHTMESH_JOURNAL", "path of the record of the run; an unfinished run in it goes on"),
@@ -58,6 +60,8 @@ pub struct Config {
     pub objective: String,
     pub key_results: Vec<KeyResult>,
     pub model: ModelConfig,
+    /// Who gives a second opinion on every key result.
+    pub verifier: Option<ModelConfig>,
     pub tools: Vec<ToolEntry>,
     pub limits: Limits,
     /// Root of the file tools and working directory of commands; absolute.
@@ -99,6 +103,8 @@ pub struct Limits {
     pub total_tokens_max: Option<u64>,
     /// Questions to the model; retries of one question count once.
     pub llm_calls_max: Option<u64>,
+    /// Output tokens of one answer, of every model.
+    pub output_tokens_per_call_max: Option<u64>,
     /// Calls of `finish` that claimed achievement wrongly.
     pub finish_rejections_max: u64,
     /// Turns in a row that brought nothing new.
@@ -110,10 +116,12 @@ impl fmt::Display for Limits {
         let none = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
         write!(
             formatter,
-            "max_turns {}, max_total_tokens {}, max_llm_calls {}, max_finish_rejections {}, max_stalled_turns {}",
+            "max_turns {}, max_total_tokens {}, max_llm_calls {}, max_output_tokens_per_call {}, max_finish_rejections {}, \
+max_stalled_turns {}",
             self.turns_max,
             none(self.total_tokens_max),
             none(self.llm_calls_max),
+            none(self.output_tokens_per_call_max),
             self.finish_rejections_max,
             self.stalled_turns_max
         )
@@ -209,7 +217,7 @@ pub fn read(environment: &Environment) -> Reading {
         reader.error(&At::root("THOUGHTMESH_OBJECTIVE"), "required and not set, accepted: text that is not empty");
     }
     let key_results = read_key_results(&mut reader, environment);
-    let model = model::read(&mut reader, environment);
+    let models = model::read(&mut reader, environment);
     let tools = tools::read(&mut reader, environment);
     let limits = read_limits(&mut reader, environment);
     let workspace = read_workspace(&mut reader, environment);
@@ -219,29 +227,47 @@ pub fn read(environment: &Environment) -> Reading {
     let (context, context_warnings) = context::read(&environment.0);
     reader.warnings.extend(context_warnings);
     warn_of_misspelled(&mut reader, environment, &ours);
-    let secrets = collect_secrets(&mut reader, environment, model.as_ref(), &tools, &context);
+    let secrets = collect_secrets(&mut reader, environment, models.as_ref(), &tools, &context);
     let child_environment = ["PATH", "HOME", "LANG", "TMPDIR"]
         .iter()
         .filter_map(|name| Some((OsString::from(name), environment.raw(name)?.clone())))
         .collect();
-    let config = match (objective, model) {
-        (Some(objective), Some(model)) if reader.errors.is_empty() => Ok(Config {
-            fingerprint: fingerprint(environment, &objective, &model, &secrets),
-            objective,
-            key_results,
-            model,
-            tools,
-            limits,
-            workspace,
-            journal,
-            context,
-            secrets,
-            network,
-            child_environment,
-        }),
+    let config = match (objective, models) {
+        (Some(objective), Some(models)) if reader.errors.is_empty() => {
+            let fingerprint = fingerprint(environment, &objective, &models, &secrets);
+            let Models { worker, verifier } = limited(&mut reader, models, &limits, key_results.is_empty());
+            Ok(Config {
+                objective,
+                key_results,
+                model: worker,
+                verifier,
+                tools,
+                limits,
+                workspace,
+                journal,
+                fingerprint,
+                context,
+                secrets,
+                network,
+                child_environment,
+            })
+        }
         _ => Err(reader.errors),
     };
     Reading { reporting, config, warnings: reader.warnings }
+}
+
+/// The models, held to the limit on one answer.
+fn limited(reader: &mut Reader, mut models: Models, limits: &Limits, has_no_key_results: bool) -> Models {
+    if let Some(tokens_max) = limits.output_tokens_per_call_max {
+        let all = [Some(&mut models.worker), models.verifier.as_mut()];
+        all.into_iter().flatten().for_each(|model| model.limit_output(tokens_max));
+    }
+    if models.verifier.is_some() && has_no_key_results {
+        let at = At::root("THOUGHTMESH_MODEL_CONFIG").key("verifier");
+        reader.warn(&at, "has no key results to judge, so it is never asked");
+    }
+    models
 }
 
 /// How the run is reported. Also read on its own, before all else: a signal may come while the rest is read.
@@ -327,8 +353,14 @@ fn read_check(reader: &mut Reader, environment: &Environment, at: &At, object: &
 }
 
 fn read_limits(reader: &mut Reader, environment: &Environment) -> Limits {
-    const FIELDS: [&str; 5] =
-        ["max_turns", "max_total_tokens", "max_llm_calls", "max_finish_rejections", "max_stalled_turns"];
+    const FIELDS: [&str; 6] = [
+        "max_turns",
+        "max_total_tokens",
+        "max_llm_calls",
+        "max_output_tokens_per_call",
+        "max_finish_rejections",
+        "max_stalled_turns",
+    ];
     let at = At::root("THOUGHTMESH_LIMITS");
     let accepted = "a JSON object of whole numbers";
     let value = environment.text(reader, at.variable).and_then(|text| reader.json(&at, &text, accepted));
@@ -340,6 +372,7 @@ fn read_limits(reader: &mut Reader, environment: &Environment) -> Limits {
         turns_max: limit("max_turns").unwrap_or(200),
         total_tokens_max: limit("max_total_tokens"),
         llm_calls_max: limit("max_llm_calls"),
+        output_tokens_per_call_max: limit("max_output_tokens_per_call"),
         finish_rejections_max: limit("max_finish_rejections").unwrap_or(3),
         stalled_turns_max: limit("max_stalled_turns").unwrap_or(10),
     }
@@ -367,8 +400,8 @@ fn read_journal(reader: &mut Reader, environment: &Environment, workspace: &Path
 
 /// Of the JSON variables the text counts, without a difference in white space or the order of fields, so that a new version
 /// of the runtime, which may read more of them, goes on with a run of an old one. Secrets are masked first, so that a new
-/// key goes on with the run too.
-fn fingerprint(environment: &Environment, objective: &str, model: &ModelConfig, secrets: &Secrets) -> Fingerprint {
+/// key goes on with the run too. The limit on one answer counts among the limits, not in each model.
+fn fingerprint(environment: &Environment, objective: &str, models: &Models, secrets: &Secrets) -> Fingerprint {
     let sum = |text: &str| format!("{:016x}", checksum(0, secrets.mask(text).as_bytes()));
     let sum_of_json = |mut value: Value| {
         value.sort_all_objects();
@@ -378,8 +411,8 @@ fn fingerprint(environment: &Environment, objective: &str, model: &ModelConfig, 
         let text = environment.lossy(name).unwrap_or_default();
         serde_json::from_str(&text).map_or_else(|_| sum(&text), sum_of_json)
     };
-    Fingerprint {
-        model: sum_of_json(json!({
+    let description = |model: &ModelConfig| {
+        json!({
             "provider": model.provider.name(),
             "name": model.name,
             "endpoint": model.endpoint,
@@ -388,7 +421,14 @@ fn fingerprint(environment: &Environment, objective: &str, model: &ModelConfig, 
             "params": model.params,
             "max_tokens": model.max_tokens,
             "context_window": model.context_window,
-        })),
+        })
+    };
+    let worker = description(&models.worker);
+    Fingerprint {
+        model: sum_of_json(match &models.verifier {
+            Some(verifier) => json!([worker, description(verifier)]),
+            None => worker,
+        }),
         objective: sum(objective),
         key_results: sum_of_variable("THOUGHTMESH_KEY_RESULTS"),
         tools: sum_of_variable("THOUGHTMESH_TOOLS"),
@@ -403,19 +443,19 @@ fn warn_of_misspelled(reader: &mut Reader, environment: &Environment, ours: &[&s
     }
 }
 
-/// Everything that must not leave: the keys and headers of the model, credentials of tools, secrets of the context,
+/// Everything that must not leave: the keys and headers of the models, credentials of tools, secrets of the context,
 /// passwords in proxy URLs.
 fn collect_secrets(
     reader: &mut Reader,
     environment: &Environment,
-    model: Option<&ModelConfig>,
+    models: Option<&Models>,
     tools: &[ToolEntry],
     context: &[ContextVariable],
 ) -> Secrets {
     let mut named: Vec<(String, String)> = Vec::new();
     let of_tools = tools.iter().flat_map(|entry| &entry.secrets);
     named.extend(of_tools.map(|(name, secret)| (name.clone(), secret.reveal().to_owned())));
-    if let Some(model) = model {
+    for model in models.into_iter().flat_map(Models::all) {
         named.extend(model.api_key.iter().map(|key| ("api_key".to_owned(), key.reveal().to_owned())));
         let headers = model
             .headers

@@ -18,6 +18,9 @@ const SILENCE_DEFAULT: Duration = Duration::from_secs(600);
 
 const VARIABLE: &str = "THOUGHTMESH_MODEL_CONFIG";
 const SHAPES: &str = "an object with `provider` and `name`, or an object of roles with `worker`";
+const MODEL_SHAPE: &str = "an object with `provider` and `name`";
+/// Who pursues the objective, and who gives a second opinion on every key result.
+const ROLES: [&str; 2] = ["worker", "verifier"];
 const NAME_SPELLINGS: [&str; 5] = ["name", "modelName", "model_name", "apiName", "model"];
 const ENDPOINT_SPELLINGS: [&str; 4] = ["endpoint", "base_url", "baseUrl", "api_base"];
 const KEY_SPELLINGS: [&str; 2] = ["api_key", "apiKey"];
@@ -41,6 +44,9 @@ const LOCATION_DEFAULT: &str = "global";
 /// Google Cloud's documentation, "About VM metadata", read 2026-11.
 const METADATA_HOST_DEFAULT: &str = "metadata.google.internal";
 const KEY_FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+/// The names under which providers take a limit on output tokens.
+const OUTPUT_LIMIT_NAMES: [&str; 5] =
+    ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "num_predict"];
 /// What the runtime itself says in every request.
 const PARAMS_OF_OURS: [&str; 9] =
     ["model", "messages", "tools", "stream", "input", "instructions", "contents", "system", "systemInstruction"];
@@ -78,6 +84,39 @@ pub struct ModelConfig {
     pub google: Google,
 }
 
+impl ModelConfig {
+    /// Makes this the limit on output tokens of one answer where there is none or a larger one, also in `params`.
+    pub fn limit_output(&mut self, tokens_max: u64) {
+        // Two names for one limit are refused by some providers.
+        if self.max_tokens.is_some() || self.output_tokens_max().is_none() {
+            self.max_tokens = Some(self.max_tokens.map_or(tokens_max, |tokens| tokens.min(tokens_max)));
+        }
+        let nested = self.params.iter_mut().flat_map(|(_, value)| value.as_object_mut());
+        nested.for_each(|fields| limit_numbers(fields, tokens_max));
+        limit_numbers(&mut self.params, tokens_max);
+    }
+
+    /// The limit on output tokens of one answer, wherever the configuration has it.
+    pub fn output_tokens_max(&self) -> Option<u64> {
+        output_limit(&self.params).or(self.max_tokens)
+    }
+}
+
+/// A limit on output tokens among parameters, wherever it stands.
+fn output_limit(fields: &Map<String, Value>) -> Option<u64> {
+    let own = OUTPUT_LIMIT_NAMES.iter().filter_map(|name| fields.get(*name)?.as_u64());
+    own.chain(fields.values().filter_map(|value| output_limit(value.as_object()?))).min()
+}
+
+/// A negative number stands for no limit (Ollama's documentation of `num_predict`, read 2026-11).
+fn limit_numbers(fields: &mut Map<String, Value>, tokens_max: u64) {
+    for (name, value) in fields.iter_mut() {
+        if OUTPUT_LIMIT_NAMES.contains(&name.as_str()) && value.as_u64().is_none_or(|tokens| tokens > tokens_max) {
+            *value = Value::from(tokens_max);
+        }
+    }
+}
+
 /// Where a model of Vertex AI lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Google {
@@ -86,8 +125,20 @@ pub struct Google {
     pub metadata_host: String,
 }
 
+/// The models of the run, by role.
+pub struct Models {
+    pub worker: ModelConfig,
+    pub verifier: Option<ModelConfig>,
+}
+
+impl Models {
+    pub fn all(&self) -> impl Iterator<Item = &ModelConfig> {
+        [Some(&self.worker), self.verifier.as_ref()].into_iter().flatten()
+    }
+}
+
 /// Reads the variable. `None` when something is wrong; the reader has the mistakes.
-pub fn read(reader: &mut Reader, environment: &Environment) -> Option<ModelConfig> {
+pub fn read(reader: &mut Reader, environment: &Environment) -> Option<Models> {
     let at = At::root(VARIABLE);
     let Some(text) = environment.text(reader, VARIABLE) else {
         reader.error(&at, format!("required and not set, accepted: {SHAPES}"));
@@ -96,25 +147,22 @@ pub fn read(reader: &mut Reader, environment: &Environment) -> Option<ModelConfi
     let value = reader.json(&at, &text, SHAPES)?;
     let object = reader.object(&at, &value, SHAPES)?;
     if !has_roles(object) {
-        return read_model(reader, environment, &at, object);
+        let worker = read_model(reader, environment, &at, object)?;
+        return Some(Models { worker, verifier: None });
     }
-    for role in object.keys().filter(|role| *role != "worker") {
-        match role.as_str() {
-            "verifier" => reader.error(&at.key(role), "this version has no verifier, accepted: no such role"),
-            _ => reader.warn(&at.key(&shown(role)), "a role that the runtime does not use, ignored"),
-        }
+    for role in object.keys().filter(|role| !ROLES.contains(&role.as_str())) {
+        reader.warn(&at.key(&shown(role)), "a role that the runtime does not use, ignored");
     }
-    let at = at.key("worker");
-    match object.get("worker") {
-        Some(worker) => {
-            let worker = reader.object(&at, worker, "an object with `provider` and `name`")?;
-            read_model(reader, environment, &at, worker)
-        }
-        None => {
-            reader.error(&at, "required and missing, accepted: an object with `provider` and `name`");
-            None
-        }
+    let [worker, verifier] = ROLES.map(|role| {
+        let value = object.get(role).filter(|value| !value.is_null())?;
+        let at = at.key(role);
+        let model = reader.object(&at, value, MODEL_SHAPE)?;
+        read_model(reader, environment, &at, model)
+    });
+    if object.get("worker").is_none_or(Value::is_null) {
+        reader.error(&at.key("worker"), format!("required and missing, accepted: {MODEL_SHAPE}"));
     }
+    Some(Models { worker: worker?, verifier })
 }
 
 /// A map of roles holds objects; one model has its fields at the top.

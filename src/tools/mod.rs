@@ -169,6 +169,11 @@ impl Toolbox {
         &self.specs
     }
 
+    /// The size of what the model sees of the tools, about as it is sent.
+    pub fn specs_bytes(&self) -> usize {
+        serde_json::to_vec(&self.specs).map_or(0, |json| json.len())
+    }
+
     /// The names of the tools, on one line.
     pub fn describe(&self) -> String {
         let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();

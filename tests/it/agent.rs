@@ -127,8 +127,8 @@ fn the_outcome_tells_each_key_result_with_its_evidence() {
     let claim = finishing("achieved", json!([chat::met(1, "report.md, 40 lines"), chat::met(2, "its table")]));
     let ended = two_key_results().plays([claim]).run();
     let expected = json!([
-        {"keyResult": 1, "met": true, "evidence": "report.md, 40 lines"},
-        {"keyResult": 2, "met": true, "evidence": "its table"},
+        {"keyResult": 1, "met": true, "evidence": "report.md, 40 lines", "established": "claimed"},
+        {"keyResult": 2, "met": true, "evidence": "its table", "established": "claimed"},
     ]);
     ended.exits(0).check(ended.outcome()["keyResults"] == expected, "keyResults");
 }

@@ -27,6 +27,9 @@ use crate::server::{Exchange, Request, Script, ScriptedServer};
 /// The key that [`Runtime::plays`] and [`Runtime::model`] configure.
 pub const API_KEY: &str = "sk-test-4f9c2e7b81d05a36";
 
+/// The key that [`Runtime::verifier_plays`] configures.
+pub const VERIFIER_KEY: &str = "sk-verify-91d7b3e80c5a26f4";
+
 /// The longest that a run may take, unless [`Runtime::timeout`] says otherwise.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long stdout and stderr may stay open after the process has ended.
@@ -60,6 +63,8 @@ pub struct Runtime {
     model: Model,
     server: Option<ScriptedServer>,
     script: Option<Arc<Script>>,
+    verifier: Option<ScriptedServer>,
+    verifier_fields: Value,
     stdout: Stream,
     stderr: Stream,
     timeout: Duration,
@@ -68,6 +73,7 @@ pub struct Runtime {
     prelude: String,
     /// Requests that the server saw in earlier runs.
     requests_before: usize,
+    verifier_requests_before: usize,
 }
 
 struct Model {
@@ -92,12 +98,15 @@ impl Runtime {
             model: Model { url: String::new(), fields: Value::Null },
             server: None,
             script: None,
+            verifier: None,
+            verifier_fields: Value::Null,
             stdout: Stream::Captured,
             stderr: Stream::Captured,
             timeout: RUN_TIMEOUT,
             is_process_1: false,
             prelude: String::new(),
             requests_before: 0,
+            verifier_requests_before: 0,
             scratch,
         }
     }
@@ -144,6 +153,24 @@ impl Runtime {
             "provider": "openai-compatible", "name": "test-model", "endpoint": format!("{}/v1", server.url()),
             "api_key": API_KEY,
         });
+        self
+    }
+
+    /// A verifier that plays these exchanges, at a server of its own.
+    pub fn verifier_plays(mut self, exchanges: impl IntoIterator<Item = Exchange>) -> Runtime {
+        let server = ScriptedServer::plays(exchanges);
+        self.verifier_fields = json!({
+            "provider": "openai-compatible", "name": "verifier-model", "endpoint": format!("{}/v1", server.url()),
+            "api_key": VERIFIER_KEY,
+        });
+        self.verifier = Some(server);
+        self
+    }
+
+    /// Replaces the verifier's configuration by one made from its server's URL (no slash at its end).
+    pub fn verifier_config(mut self, config: impl Fn(&str) -> Value) -> Runtime {
+        self.verifier_fields =
+            config(&self.verifier.as_ref().expect("verifier_config comes after verifier_plays").url());
         self
     }
 
@@ -244,6 +271,12 @@ impl Runtime {
         self
     }
 
+    /// Adds exchanges behind those that the verifier's server has left.
+    pub fn verifier_goes_on(self, exchanges: impl IntoIterator<Item = Exchange>) -> Runtime {
+        self.verifier.as_ref().expect("a verifier").script().goes_on(exchanges);
+        self
+    }
+
     /// Runs it as process 1 of a namespace, as in a container. `None` where this machine does not allow that.
     pub fn into_process_1(mut self) -> Option<Runtime> {
         self.is_process_1 = true;
@@ -274,7 +307,10 @@ impl Runtime {
     #[track_caller]
     pub fn spawn(mut self) -> Running {
         if !self.model.fields.is_null() && !self.environment.iter().any(|(key, _)| key == "THOUGHTMESH_MODEL_CONFIG") {
-            let config = self.model.fields.to_string();
+            let config = match &self.verifier_fields {
+                Value::Null => self.model.fields.to_string(),
+                verifier => json!({"worker": self.model.fields, "verifier": verifier}).to_string(),
+            };
             self = self.env("THOUGHTMESH_MODEL_CONFIG", &config);
         }
         let mut command = self.command();
@@ -474,6 +510,12 @@ impl Running {
         self.runtime.script.as_ref().expect("a server").wait_for_requests(count);
     }
 
+    /// Waits for `count` requests at the verifier's server.
+    #[track_caller]
+    pub fn wait_for_verifier_requests(&self, count: usize) {
+        self.runtime.verifier.as_ref().expect("a verifier").script().wait_for_requests(count);
+    }
+
     /// Waits for the end, and fails the test when the run breaks a rule that holds for all of them.
     #[track_caller]
     pub fn wait(self) -> Ended {
@@ -488,6 +530,9 @@ impl Running {
         let ((stdout, stdout_ended), (stderr, stderr_ended)) = (self.stdout.close(), self.stderr.close());
         let mut requests = self.runtime.script.as_ref().map(|script| script.requests()).unwrap_or_default();
         let requests = requests.split_off(self.runtime.requests_before);
+        let verifier_script = self.runtime.verifier.as_ref().map(|server| server.script().clone());
+        let mut verifier_requests = verifier_script.as_ref().map(|script| script.requests()).unwrap_or_default();
+        let verifier_requests = verifier_requests.split_off(self.runtime.verifier_requests_before);
         let runtime = self.runtime;
         let script = runtime.script.clone();
         let timeout = runtime.timeout;
@@ -500,6 +545,7 @@ impl Running {
             stderr_is_captured: runtime.stderr == Stream::Captured,
             termination: std::fs::read(runtime.scratch.path.join("termination-log")).ok(),
             requests,
+            verifier_requests,
             runtime,
         };
         if timed_out {
@@ -508,16 +554,20 @@ impl Running {
         if !stdout_ended || !stderr_ended {
             ended.fail("something that it started still holds stdout or stderr");
         }
-        if let Some(problem) = script.and_then(|script| script.problems().into_iter().next()) {
-            ended.fail(&format!("the scripted server: {problem}"));
+        let scripts = [("the scripted server", script), ("the verifier's server", verifier_script)];
+        for (name, script) in scripts {
+            if let Some(problem) = script.and_then(|script| script.problems().into_iter().next()) {
+                ended.fail(&format!("{name}: {problem}"));
+            }
         }
         keep_for_interop(&ended.runtime.environment, &ended.requests);
-        for (index, request) in ended.requests.iter().enumerate().filter(|(_, request)| request.is_chat()) {
+        let all_requests = ended.requests.iter().chain(&ended.verifier_requests);
+        for (index, request) in all_requests.enumerate().filter(|(_, request)| request.is_chat()) {
             if let Some(flaw) = chat::flaws(&request.json()).first() {
                 ended.fail(&format!("request {}: {flaw}", index + 1));
             }
         }
-        ended.never_says(API_KEY);
+        ended.never_says(API_KEY).never_says(VERIFIER_KEY);
         ended
     }
 }
@@ -565,6 +615,8 @@ pub struct Ended {
     pub termination: Option<Vec<u8>>,
     /// What the model's server saw, in order.
     pub requests: Vec<Request>,
+    /// What the verifier's server saw.
+    pub verifier_requests: Vec<Request>,
     stdout_is_captured: bool,
     stderr_is_captured: bool,
     runtime: Runtime,
@@ -575,6 +627,8 @@ impl Ended {
     pub fn again(self) -> Runtime {
         let mut runtime = self.runtime;
         runtime.requests_before = runtime.script.as_ref().map_or(0, |script| script.requests().len());
+        runtime.verifier_requests_before =
+            runtime.verifier.as_ref().map_or(0, |server| server.script().requests().len());
         runtime
     }
 
@@ -785,8 +839,10 @@ impl fmt::Display for Ended {
         if self.stderr_is_captured {
             writeln!(formatter, "--- stderr\n{}", shown(&self.stderr))?;
         }
-        for (index, request) in self.requests.iter().enumerate() {
-            writeln!(formatter, "--- request {}\n{}", index + 1, shown(&request.text()))?;
+        for (name, requests) in [("request", &self.requests), ("request to the verifier", &self.verifier_requests)] {
+            for (index, request) in requests.iter().enumerate() {
+                writeln!(formatter, "--- {name} {}\n{}", index + 1, shown(&request.text()))?;
+            }
         }
         Ok(())
     }

@@ -93,7 +93,15 @@ const ROOMS: &[Room] = &[
     },
     Room {
         place: "src/progress.rs",
-        ours: &["crate::conversation", "crate::outcome", "crate::prompt", "crate::tools::finish"],
+        // It adds up what the verifier is shown and how large a question was, too.
+        ours: &[
+            "crate::compaction",
+            "crate::conversation",
+            "crate::outcome",
+            "crate::prompt",
+            "crate::tools::finish",
+            "crate::trail",
+        ],
         others: CLOCK_AND_WORLD,
     },
     Room { place: "src/prompt.rs", ours: &["crate::config", "crate::conversation"], others: CLOCK_AND_WORLD },
@@ -109,6 +117,37 @@ const ROOMS: &[Room] = &[
             "crate::tools::ToolError",
         ],
         others: CLOCK_AND_WORLD,
+    },
+    // Sums and comparisons of what the configuration allows and the run has used.
+    Room {
+        place: "src/budget.rs",
+        ours: &["crate::config::Limits", "crate::conversation", "crate::outcome::Spent"],
+        others: WORLD,
+    },
+    // Both cut texts, and cutting is pure.
+    Room {
+        place: "src/compaction.rs",
+        ours: &["crate::conversation", "crate::prompt", "crate::tools::excerpt"],
+        others: WORLD,
+    },
+    Room {
+        place: "src/trail.rs",
+        ours: &["crate::conversation", "crate::secret", "crate::tools::excerpt"],
+        others: WORLD,
+    },
+    // It asks a model in words of ours; that it never sees a tool at work is the point of it.
+    Room {
+        place: "src/verifier.rs",
+        ours: &[
+            "crate::model",
+            "crate::config",
+            "crate::conversation",
+            "crate::outcome::KeyResultState",
+            "crate::prompt",
+            "crate::tools::excerpt",
+            "crate::trail",
+        ],
+        others: &["ureq", "std::env", "std::fs", "std::net", "std::process"],
     },
     Room {
         place: "src/verify.rs",
