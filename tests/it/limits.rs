@@ -201,3 +201,121 @@ fn the_objective_is_not_achieved_by_stalling_in_any_exit_code() {
         .run();
     ended.exits(1).reason("stalled");
 }
+
+// What a call may cost, and the word before the end.
+
+/// How often the model was told that a budget is nearly spent, by the last request.
+fn warnings(ended: &Ended) -> usize {
+    ended.last_request().text().matches("nearly spent").count()
+}
+
+#[test]
+fn the_model_is_told_once_when_a_tenth_is_left() {
+    let ended = limited(json!({"max_turns": 20}), (0..19).map(new_call).chain([chat::achieved(0)]));
+    ended.exits(0).check(warnings(&ended) == 1, "it was not told once");
+    ended.check(!ended.request(18).text().contains("nearly spent"), "it was told too early");
+    ended.check(ended.request(19).news().contains("2 of 20 left of max_turns"), "it was not told in time");
+}
+
+#[test]
+fn the_model_is_told_before_the_last_call_of_a_small_budget() {
+    for name in ["max_turns", "max_llm_calls"] {
+        let ended = limited(json!({name: 2}), [new_call(1), chat::achieved(0)]);
+        ended.exits(0).check(ended.request(2).news().contains(name), name);
+        ended.check(!ended.request(1).text().contains("nearly spent"), "it was told before the first turn");
+    }
+}
+
+#[test]
+fn the_model_is_told_when_few_tokens_are_left() {
+    let of_one = chat::INPUT_TOKENS + chat::OUTPUT_TOKENS;
+    let ended = limited(json!({"max_total_tokens": 20 * of_one}), (0..18).map(new_call).chain([chat::achieved(0)]));
+    ended.exits(0).check(warnings(&ended) == 1, "it was not told once");
+}
+
+#[test]
+fn a_run_with_budget_enough_is_told_nothing() {
+    let ended = limited(json!({}), (0..20).map(new_call).chain([chat::achieved(0)]));
+    ended.exits(0).check(warnings(&ended) == 0, "it was told");
+}
+
+#[test]
+fn a_call_whose_question_goes_over_the_budget_is_not_made() {
+    let ended = Runtime::new()
+        .tools_named(&["filesystem"])
+        .file("big.txt", "line of text\n".repeat(20_000))
+        .limits(json!({"max_total_tokens": 5_000, "max_output_tokens_per_call": 500}))
+        .plays([chat::tool_call("read_file", json!({"path": "big.txt"}))])
+        .run();
+    ended.exits(1).reason("budget_exhausted").tells("the next call would take").tells("done so far");
+}
+
+#[test]
+fn a_budget_smaller_than_the_first_question_asks_nothing() {
+    let ended = limited(json!({"max_total_tokens": 100, "max_output_tokens_per_call": 50}), []);
+    ended.exits(1).reason("budget_exhausted").counts("llmCallsUsed", 0);
+}
+
+#[test]
+fn an_exhausted_budget_says_what_was_done() {
+    let failing = chat::tool_call("read_file", json!({"path": "missing.txt"}));
+    let ended = limited(json!({"max_turns": 3}), [new_call(1), new_call(2), failing]);
+    ended.reason("budget_exhausted").tells("3 tool calls (read_file 1 of which 1 failed, write_file 2)");
+}
+
+#[test]
+fn key_results_of_the_last_claim_stand_in_an_exhausted_run() {
+    let claim = chat::finish(json!({"status": "achieved", "summary": "s", "key_results": [chat::met(1, "report.md")]}));
+    let ended = Runtime::new().key_results(json!(["A", "B"])).limits(json!({"max_turns": 1})).plays([claim]).run();
+    let key_results = ended.outcome()["keyResults"].clone();
+    ended.reason("budget_exhausted").check(key_results[0]["evidence"] == "report.md", "the first");
+    ended.check(key_results[1]["met"] == false && key_results[1].get("established").is_none(), "the second");
+}
+
+#[test]
+fn an_estimate_is_marked_in_the_outcome() {
+    let call = chat::call("a", "finish", json!(chat::achieved_arguments(0).to_string()));
+    let message = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let turn = chat::completion(json!([{"message": message, "finish_reason": "tool_calls"}]), Value::Null);
+    let ended = limited(json!({}), [turn]);
+    ended.exits(0).check(ended.outcome()["usage"]["estimated"] == true, "it is not marked");
+}
+
+// The limit on one answer.
+
+/// A parameter of the request, under this limit and with these fields of the model.
+fn sent(limits: Value, fields: Value, parameter: &str) -> Value {
+    let ended = Runtime::new().limits(limits).plays([chat::achieved(0)]).model_with(fields).run();
+    ended.exits(0);
+    ended.request(1).json()[parameter].clone()
+}
+
+#[test]
+fn max_output_tokens_per_call_is_sent_and_the_smaller_one_counts() {
+    let limit = || json!({"max_output_tokens_per_call": 500});
+    assert_eq!(sent(limit(), json!({}), "max_tokens"), 500);
+    assert_eq!(sent(limit(), json!({"max_tokens": 300}), "max_tokens"), 300);
+    assert_eq!(sent(limit(), json!({"max_tokens": 900}), "max_tokens"), 500);
+    assert_eq!(sent(limit(), json!({"params": {"max_tokens": "900"}}), "max_tokens"), 500);
+    assert_eq!(sent(limit(), json!({"params": {"max_completion_tokens": 900}}), "max_completion_tokens"), 500);
+    assert_eq!(sent(limit(), json!({"params": {"max_completion_tokens": 900}}), "max_tokens"), Value::Null);
+    assert_eq!(sent(json!({}), json!({}), "max_tokens"), Value::Null);
+}
+
+// What looks like a stall and is none, and the other way round.
+
+#[test]
+fn polling_with_answers_that_change_is_no_stall() {
+    let poll = || chat::tool_call("shell", json!({"command": "echo x >> polls; wc -l < polls"}));
+    let script = (0..30).map(|_| poll()).chain([chat::achieved(0)]);
+    limited(json!({"max_stalled_turns": 3}), script).exits(0).counts("turns", 31);
+}
+
+#[test]
+fn loops_of_two_and_three_steps_are_stalls() {
+    for length in [2, 3] {
+        let call = |number: usize| chat::tool_call("find_files", json!({"pattern": format!("{}*", number % length)}));
+        let ended = limited(json!({"max_stalled_turns": 6}), (0..6 + length).map(call));
+        ended.exits(1).reason("stalled");
+    }
+}

@@ -26,6 +26,7 @@ mod resume;
 mod stop;
 mod tools;
 mod vendors;
+mod verdicts;
 mod verifier;
 mod wall;
 
