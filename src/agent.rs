@@ -13,20 +13,24 @@ use log::{info, warn};
 use serde_json::json;
 
 use crate::budget::{self, Meter, NextCall};
-use crate::compaction;
+use crate::compaction::{self, Older, Plan};
 use crate::config::{Config, ModelConfig};
-use crate::conversation::{Record, ToolCall, ToolResult};
+use crate::conversation::{Edit, Record, StopReason, ToolCall, ToolResult, Turn, Usage};
 use crate::host::stop::{self, Hold};
 use crate::journal::Journal;
-use crate::model::Model;
+use crate::model::{Model, ModelErrorKind};
 use crate::outcome::{CheckState, Established, Fatal, KeyResultState, Outcome, Reason, Spent};
 use crate::progress::{Next, OpenCall, Progress};
 use crate::prompt;
-use crate::tools::Toolbox;
 use crate::tools::finish::{self, Finish, FinishStatus};
+use crate::tools::{Toolbox, excerpt};
 use crate::verifier;
 use crate::verify;
 
+/// Times that a conversation is made shorter for one question; each halves it.
+const COMPACTIONS_MAX: usize = 20;
+/// A compaction ahead of need must win one part in this many of the request.
+const WON_MIN: usize = 10;
 /// Tool calls of one turn that are run; no model that knows what it does asks for more.
 const CALLS_PER_TURN_MAX: usize = 128;
 
@@ -145,6 +149,7 @@ impl Agent {
             return Ok(end);
         }
         loop {
+            self.make_room()?;
             let next = self.next_call();
             if let Some(budget) = budget::spent_for_turn(&self.config.limits, &self.progress.spent, next) {
                 return Ok(self.budget_exhausted(&budget));
@@ -176,15 +181,22 @@ impl Agent {
 
     /// What is known of the next question to the worker.
     fn next_call(&self) -> NextCall {
-        let specs = self.toolbox.specs_bytes();
-        let mut meter = Meter::default();
-        if let Some((bytes, usage)) = self.progress.measured {
-            meter.measure(specs + bytes, usage);
-        }
         NextCall {
-            input_tokens: meter.tokens(specs + compaction::bytes(&self.progress.conversation)),
+            input_tokens: self.meter().tokens(self.request_bytes()),
             answer_tokens_max: self.config.model.output_tokens_max(),
         }
+    }
+
+    fn request_bytes(&self) -> usize {
+        self.toolbox.specs_bytes() + compaction::bytes(&self.progress.conversation)
+    }
+
+    fn meter(&self) -> Meter {
+        let mut meter = Meter::default();
+        if let Some((bytes, usage)) = self.progress.measured {
+            meter.measure(self.toolbox.specs_bytes() + bytes, usage);
+        }
+        meter
     }
 
     /// Says once that a budget is nearly spent.
@@ -208,8 +220,7 @@ impl Agent {
         self.announce(Record::ModelCallStart)?;
         self.is_catching_up = false;
         let asked = Instant::now();
-        self.prepare_stop(&format!("asking the model for turn {}", self.progress.spent.turns + 1));
-        let turn = self.model.ask(&self.progress.conversation, self.toolbox.specs())?;
+        let turn = self.ask_until_it_fits()?;
         let turn = self.progress.conversation.with_unique_ids(turn);
         let usage = turn.usage;
         info!(
@@ -223,6 +234,91 @@ impl Agent {
             asked.elapsed().as_secs_f64()
         );
         self.record(Record::Turn(turn))
+    }
+
+    /// The answer; as long as the conversation is too long for the model, it is made shorter.
+    fn ask_until_it_fits(&mut self) -> Result<Turn, Fatal> {
+        let mut compactions = 0;
+        loop {
+            self.prepare_stop(&format!("asking the model for turn {}", self.progress.spent.turns + 1));
+            let error = match self.model.ask(&self.progress.conversation, self.toolbox.specs()) {
+                Err(error) if error.kind == ModelErrorKind::ContextTooLong && compactions < COMPACTIONS_MAX => error,
+                answer => return Ok(answer?),
+            };
+            warn!("agent: {error}");
+            let conversation = &self.progress.conversation;
+            let half = compaction::bytes(conversation) / 2;
+            let bytes_max = self.bytes_for_window().map_or(half, |bytes| bytes.min(half));
+            let plan = compaction::plan(conversation, bytes_max, &self.config.secrets);
+            self.compact(plan.ok_or(error)?, bytes_max)?;
+            compactions += 1;
+        }
+    }
+
+    /// Makes the conversation shorter before the known window is full, if that wins enough to be worth it.
+    fn make_room(&mut self) -> Result<(), Fatal> {
+        let Some(window) = self.model.window() else { return Ok(()) };
+        let next = self.next_call();
+        let answer = next.answer_tokens_max.unwrap_or(window / 8).min(window / 4);
+        let is_full = next.input_tokens + answer > window;
+        let Some(bytes_max) = self.bytes_for_window().filter(|_| is_full) else { return Ok(()) };
+        let plan = compaction::plan(&self.progress.conversation, bytes_max, &self.config.secrets);
+        match plan.filter(|plan| plan.won_bytes >= self.request_bytes() / WON_MIN) {
+            Some(plan) => self.compact(plan, bytes_max),
+            None => Ok(()),
+        }
+    }
+
+    /// The size at which a conversation takes half of the window, so that there is room for a while.
+    fn bytes_for_window(&self) -> Option<usize> {
+        let (bytes, window) = (self.request_bytes(), self.model.window()?);
+        let tokens = self.meter().tokens(bytes).max(1);
+        let half = (bytes as u64).saturating_mul(window / 2) / tokens;
+        Some(usize::try_from(half).unwrap_or(usize::MAX).saturating_sub(self.toolbox.specs_bytes()))
+    }
+
+    fn compact(&mut self, plan: Plan, bytes_max: usize) -> Result<(), Fatal> {
+        let before = compaction::bytes(&self.progress.conversation);
+        let Plan { mut edits, older, .. } = plan;
+        let mut usage = None;
+        if let Some(older) = older {
+            let (notes, taken) = self.summarize(&older, bytes_max)?;
+            usage = taken;
+            let text = prompt::compacted(notes.as_deref(), &self.progress.trail.summary());
+            let text = excerpt::excerpt(&text, older.summary_bytes_max, "");
+            edits.push(Edit::Replace { end: older.end, text });
+        }
+        self.record(Record::Compaction { edits, usage })?;
+        let after = compaction::bytes(&self.progress.conversation);
+        info!("agent: the conversation was shortened from {before} to {after} bytes");
+        Ok(())
+    }
+
+    /// The model's notes of the older part, if it writes any, and what they took. Whatever goes wrong, the part is dropped.
+    fn summarize(&mut self, older: &Older, bytes_max: usize) -> Result<(Option<String>, Option<Usage>), Fatal> {
+        let messages = self.progress.conversation.messages.get(1..older.end).unwrap_or_default();
+        let question = prompt::summary(&self.config, &compaction::transcript(messages, bytes_max));
+        // The turn for which it is needed takes a call, too.
+        let after = Spent { llm_calls: self.progress.spent.llm_calls + 1, ..self.progress.spent };
+        if let Some(budget) = budget::spent_for_call(&self.config.limits, &after, self.next_call()) {
+            warn!("agent: no summary, the budget {budget} leaves no room for it");
+            return Ok((None, None));
+        }
+        self.announce(Record::SummaryStart)?;
+        self.prepare_stop(&format!("asking the model for a summary, turn {}", self.progress.spent.turns));
+        match self.model.ask(&question, &[]) {
+            Ok(turn) => {
+                let is_usable = turn.stop_reason != StopReason::Refused && !turn.text().is_empty();
+                if !is_usable {
+                    warn!("agent: no summary came, the older part is dropped");
+                }
+                Ok((is_usable.then(|| self.config.secrets.mask(&turn.text()).into_owned()), Some(turn.usage)))
+            }
+            Err(error) => {
+                warn!("agent: no summary, the older part is dropped: {error}");
+                Ok((None, None))
+            }
+        }
     }
 
     /// The seconds of the run, in whole milliseconds as the journal has them.

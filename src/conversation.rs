@@ -223,6 +223,8 @@ pub enum Record {
     VerificationStart,
     /// The verifier was asked: for each key result why it is not met, or nothing, and what its answer took.
     Verification { faults: Vec<Option<String>>, usage: Usage },
+    /// The model is about to be asked for a summary of the older part of the conversation.
+    SummaryStart,
     /// The conversation was made shorter; `usage` is what a summary took, if the model was asked for one.
     Compaction {
         edits: Vec<Edit>,
@@ -262,6 +264,7 @@ impl Record {
             | Record::Resume
             | Record::ModelCallStart
             | Record::VerificationStart
+            | Record::SummaryStart
             | Record::ToolCallStart { .. }
             | Record::Unknown => {}
         }

@@ -322,6 +322,7 @@ mod tests {
             Record::Rejection { call_id: None, text: text.clone(), key_results: serde_json::json!([]) },
             Record::VerificationStart,
             Record::Verification { faults: vec![None, Some(text.clone())], usage: Usage::default() },
+            Record::SummaryStart,
             Record::Compaction { edits: vec![Edit::Replace { end: 2, text: text.clone() }], usage: None },
             Record::Outcome { reason: "finished".to_owned(), result: text, key_results: serde_json::json!([]) },
         ]

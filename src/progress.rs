@@ -134,8 +134,8 @@ impl Progress {
                 self.spent.verifier_calls += 1;
             }
             Record::Verification { faults, usage } => self.add_verification(faults, usage),
+            Record::SummaryStart => self.spent.llm_calls += 1,
             Record::Compaction { edits, usage } => {
-                self.spent.llm_calls += u64::from(usage.is_some());
                 self.spent.usage = self.spent.usage.plus(usage.unwrap_or_default());
                 self.conversation.edit(&edits);
             }

@@ -86,6 +86,11 @@ impl Connection {
         &self.endpoint.url
     }
 
+    /// Tokens of context that the server keeps for this run, where that is agreed with it.
+    pub fn served_window(&self) -> Option<u64> {
+        self.ollama.window()
+    }
+
     /// The answer. Waits, and asks again, as long as that may help.
     pub fn ask(
         &mut self,

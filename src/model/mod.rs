@@ -17,11 +17,14 @@ use crate::config::{ModelConfig, Network, Provider};
 use crate::conversation::{Conversation, ToolSpec, Turn};
 use crate::host::http::Roots;
 use crate::secret::Secrets;
+use crate::wire::context_window_in;
 
 /// A model that can be asked.
 pub struct Model {
     config: ModelConfig,
     source: Source,
+    /// Tokens that the model can hold, as it said itself when it was asked too much.
+    told_window: Option<u64>,
 }
 
 enum Source {
@@ -68,7 +71,7 @@ impl Model {
             })?),
             _ => Source::Provider(Box::new(Connection::new(config, network, roots, secrets))),
         };
-        Ok(Model { config: config.clone(), source })
+        Ok(Model { config: config.clone(), source, told_window: None })
     }
 
     /// The model's answer to the conversation so far. Waits, and asks again, as long as that may help.
@@ -78,7 +81,22 @@ impl Model {
                 kind: ModelErrorKind::Unavailable,
                 message: format!("replay: the file holds {} turns, and the run needs more", replay.turns_total()),
             }),
-            Source::Provider(connection) => connection.ask(&self.config, conversation, tools),
+            Source::Provider(connection) => connection.ask(&self.config, conversation, tools).inspect_err(|error| {
+                if error.kind == ModelErrorKind::ContextTooLong {
+                    self.told_window = context_window_in(&error.message).or(self.told_window);
+                }
+            }),
+        }
+    }
+
+    /// Tokens that the model can hold, as far as anybody has said.
+    pub fn window(&self) -> Option<u64> {
+        match &self.source {
+            Source::Replay(_) => None,
+            Source::Provider(connection) => {
+                let served = connection.served_window().or(self.config.context_window);
+                self.told_window.into_iter().chain(served).min()
+            }
         }
     }
 

@@ -28,6 +28,11 @@ impl Ollama {
         self.is_prepared
     }
 
+    /// The context in force, once it is known.
+    pub fn window(&self) -> Option<u64> {
+        Some(self.num_ctx).filter(|num_ctx| *num_ctx > 0)
+    }
+
     /// Chooses the size of the context from what the server shows of the model, and puts it into the options, unless it
     /// stands there. Whether the model is without tools.
     pub fn prepare(&mut self, shown: &[u8], context_window: Option<u64>, options: &mut Options) -> bool {

@@ -257,6 +257,42 @@ impl Parser {
     }
 }
 
+/// The tokens that the model can hold, where the words of a [`FaultKind::ContextTooLong`] tell. The texts are those of the
+/// golden files `error_context*`, and of TGI and SGLang (LiteLLM 1.109's tests, read 2026-11).
+pub fn context_window_in(message: &str) -> Option<u64> {
+    const BEFORE: [&str; 14] = [
+        "maximum context length is ",
+        "maximum context length of ",
+        "context length (",
+        "context length of ",
+        "context size (",
+        "context size of ",
+        "context window of ",
+        "its context of ",
+        "number of tokens allowed (",
+        "only supports up to ",
+        "configured limit of ",
+        "must be <= ",
+        "too large for model with ",
+        "\"n_ctx\": ",
+    ];
+    let message = message.to_ascii_lowercase();
+    let after = |words: &str| message.split_once(words).map(|(_, rest)| rest);
+    // Anthropic's: `201548 tokens > 200000 maximum`, `190000 + 16384 > 200000`.
+    let compared = || {
+        after("prompt is too long").or_else(|| after("exceed context limit"))?.split_once("> ").map(|(_, rest)| rest)
+    };
+    let found = BEFORE.iter().find_map(|words| number_at(after(words)?));
+    found.or_else(|| number_at(compared()?))
+}
+
+/// The number that a text begins with, thousands set apart or not. No model holds fewer tokens than a few hundred.
+fn number_at(text: &str) -> Option<u64> {
+    let digits: String =
+        text.chars().take_while(|c| c.is_ascii_digit() || ",_".contains(*c)).filter(char::is_ascii_digit).collect();
+    digits.parse().ok().filter(|tokens| *tokens >= 256)
+}
+
 /// The first characters of a text, on one line, with a mark where it was cut. For messages that a person reads.
 pub fn excerpt(text: &str, chars_max: usize) -> String {
     let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect();
@@ -319,6 +355,44 @@ mod tests {
         tools: Vec<ToolSpec>,
         #[serde(default)]
         options: Options,
+    }
+
+    #[test]
+    fn each_providers_words_tell_the_window() {
+        let golden = |case: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("fault.json");
+            let fault: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            context_window_in(fault["message"].as_str().unwrap())
+        };
+        for (case, window) in [
+            ("anthropic/error_context", Some(200_000)),
+            ("anthropic/error_context_and_max_tokens", Some(200_000)),
+            ("gemini/error_context", Some(1_048_576)),
+            ("gemini/error_context_vertex", Some(1_048_576)),
+            ("mistral/error_context", Some(32_768)),
+            ("ollama/error_context_llama_server", Some(8192)),
+            ("ollama/error_context_mlx", Some(8192)),
+            ("ollama/error_context_runner", None),
+            ("ollama/error_context_server", None),
+            ("openai/error_context_openai", Some(8192)),
+            ("openai/error_context_vllm", Some(4096)),
+            ("openai/error_context_llama_cpp", None),
+            ("responses/error_context", None),
+            ("responses/error_context_words", Some(272_000)),
+        ] {
+            assert_eq!(golden(case), window, "{case}");
+        }
+        for (words, window) in [
+            ("the server has cut the prompt to its context of 4096 tokens", Some(4096)),
+            ("`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 2000 and 100", Some(2048)),
+            ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", Some(4096)),
+            ("This model's maximum context length is 128,000 tokens", Some(128_000)),
+            ("prompt too long; exceeded max context length by 57 tokens", None),
+            ("context length (0 tokens)", None),
+            ("", None),
+        ] {
+            assert_eq!(context_window_in(words), window, "{words}");
+        }
     }
 
     fn format_of(folder: &str) -> WireFormat {

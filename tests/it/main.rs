@@ -14,6 +14,7 @@ mod agent;
 mod analyzer;
 mod commands;
 mod config;
+mod context;
 mod crash;
 mod formats;
 mod git;

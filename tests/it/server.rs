@@ -49,13 +49,16 @@ impl Request {
     }
 }
 
-/// Makes the answer from the request.
-type Answer = Box<dyn Fn(&Request) -> Exchange + Send + Sync>;
 type Expectation = Arc<dyn Fn(&Request) -> Result<(), String> + Send + Sync>;
+
+/// Makes the answer from the request.
+type Answer = Arc<dyn Fn(&Request) -> Exchange + Send + Sync>;
 
 /// What one request must be, and what it is answered.
 #[derive(Clone)]
 pub struct Exchange {
+    /// Makes the answer from the request, in place of all that follows.
+    answer: Option<Answer>,
     expectation: Option<Expectation>,
     repeats: bool,
     status: u16,
@@ -107,6 +110,7 @@ enum Afterwards {
 impl Exchange {
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Exchange {
         Exchange {
+            answer: None,
             expectation: None,
             repeats: false,
             status,
@@ -121,6 +125,16 @@ impl Exchange {
 
     pub fn json(status: u16, body: &Value) -> Exchange {
         Exchange::new(status, "application/json", body.to_string())
+    }
+
+    /// Answers every request by what it is.
+    pub fn answers(answer: impl Fn(&Request) -> Exchange + Send + Sync + 'static) -> Exchange {
+        Exchange { answer: Some(Arc::new(answer)), repeats: true, ..Exchange::new(200, "", "") }
+    }
+
+    /// What this one answers to a request.
+    pub fn answer_to(&self, request: &Request) -> Exchange {
+        self.answer.as_ref().map_or_else(|| self.clone(), |answer| answer(request))
     }
 
     /// The login page of a proxy that stands in the way.
@@ -353,6 +367,7 @@ impl Script {
         if let Some(Err(problem)) = exchange.expectation.as_ref().map(|expectation| expectation(&request)) {
             state.problems.push(format!("request {number}: {problem}"));
         }
+        let exchange = Arc::new(exchange.answer_to(&request));
         state.requests.push(request);
         self.changed.notify_all();
         exchange
@@ -373,7 +388,7 @@ impl ScriptedServer {
 
     /// A server whose answers follow from the requests, in whatever order they come.
     pub fn answers(answer: impl Fn(&Request) -> Exchange + Send + Sync + 'static) -> ScriptedServer {
-        Self::new(VecDeque::new(), Some(Box::new(answer)))
+        Self::new(VecDeque::new(), Some(Arc::new(answer)))
     }
 
     fn new(ahead: VecDeque<Arc<Exchange>>, answer: Option<Answer>) -> ScriptedServer {

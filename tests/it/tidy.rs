@@ -124,10 +124,10 @@ const ROOMS: &[Room] = &[
         ours: &["crate::config::Limits", "crate::conversation", "crate::outcome::Spent"],
         others: WORLD,
     },
-    // Both cut texts, and cutting is pure.
+    // Both cut texts, and mask them first; that is pure.
     Room {
         place: "src/compaction.rs",
-        ours: &["crate::conversation", "crate::prompt", "crate::tools::excerpt"],
+        ours: &["crate::conversation", "crate::secret", "crate::tools::excerpt"],
         others: WORLD,
     },
     Room {
