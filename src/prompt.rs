@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::config::{Config, ContextVariable};
+use crate::config::{Config, ContextVariable, ToolEntry};
 use crate::conversation::{Conversation, Message};
 
 const BASE: &str = "You are an autonomous agent. No person reads along or answers questions: work with the tools until the \
@@ -16,14 +16,25 @@ the objective is reached and every key result is met, and give for each key resu
 shows it. Call it with status \"failed\" when the objective cannot be reached, and say why. Do not call `finish` together \
 with calls whose results you have not seen.";
 
-/// The conversation before the first turn.
+/// What the runtime does, so that the model need not, and what it does not do.
+const RUNTIME: &str = "The runtime runs your calls in the order given and repeats none on its own. It saves nothing that you \
+do not write, and masks secrets in what you see. Results that are too long are cut in the middle, commands that take too long \
+are ended, and when the conversation becomes too long its oldest results are removed; each time it says so.";
+
+/// The conversation before the first turn. What comes from the environment stands in it so that no text can pass for a line of
+/// ours: the lines of the objective and of key results behind marks, the context as JSON strings.
 pub fn opening(config: &Config) -> Conversation {
     let base = config.model.system_prompt.as_deref().unwrap_or(BASE);
-    let mut first = format!("Objective:\n{}\n", config.objective);
+    let mut first = format!("Objective:\n{}", marked(&config.objective, "> "));
     if !config.key_results.is_empty() {
         first.push_str("\nKey results, each to be met:\n");
         for (index, key_result) in config.key_results.iter().enumerate() {
-            first.push_str(&format!("{}. {}\n", index + 1, key_result.description));
+            let checked = if key_result.check.is_some() { "   (a command checks this at `finish`)\n" } else { "" };
+            first.push_str(&format!(
+                "{}. {}{checked}",
+                index + 1,
+                marked(&key_result.description, "   > ").trim_start()
+            ));
         }
     }
     if !config.context.is_empty() {
@@ -32,16 +43,37 @@ pub fn opening(config: &Config) -> Conversation {
             first.push_str(&context_line(variable));
         }
     }
+    let limits = tool_limits(&config.tools);
     Conversation {
-        system: format!("{base}\n\n{FINISHING_RULE}"),
+        system: format!("{base}\n\n{RUNTIME}{limits}\n\n{FINISHING_RULE}"),
         messages: vec![Message::User { text: first.trim_end().to_owned() }],
     }
+}
+
+/// Every line with a mark in front of it, whatever ends a line for those who read it.
+fn marked(text: &str, mark: &str) -> String {
+    let is_end = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    text.replace("\r\n", "\n").split(is_end).map(|line| format!("{mark}{line}\n")).collect()
+}
+
+fn tool_limits(tools: &[ToolEntry]) -> String {
+    let of_each: Vec<String> = tools
+        .iter()
+        .map(|entry| format!("{} {} s and {} bytes", entry.name, entry.timeout.as_secs(), entry.output_bytes_max))
+        .collect();
+    if of_each.is_empty() { String::new() } else { format!(" Limits of one call: {}.", of_each.join(", ")) }
 }
 
 /// The value stands as a JSON string, so that no text in it can pass for a line of ours.
 fn context_line(variable: &ContextVariable) -> String {
     match &variable.value {
-        Some(value) => format!("- {} = {}\n", variable.name, serde_json::Value::String(value.clone())),
+        Some(value) => {
+            // JSON leaves them as they are, and some readers end a line there.
+            let value = Value::String(value.clone()).to_string();
+            let value =
+                value.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+            format!("- {} = {value}\n", variable.name)
+        }
         None => format!("- {} (a secret; its value is not shown)\n", variable.name),
     }
 }

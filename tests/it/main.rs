@@ -22,6 +22,7 @@ mod http_tool;
 mod limits;
 mod network;
 mod output;
+mod prompt;
 mod providers;
 mod resume;
 mod stop;
