@@ -40,6 +40,10 @@ test:
 bench:
     cargo bench --locked --bench bench
 
+# Measure: tokens sent over 500 turns in windows of several sizes, and how much of each request stayed identical
+bench-context:
+    cargo bench --locked --bench context
+
 # Hold requests to the vendors' Python types, and run through a real LiteLLM proxy; needs PyPI, ends with 75 without
 interop:
     bash tests/interop/run
