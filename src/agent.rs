@@ -31,6 +31,10 @@ use crate::verify;
 const COMPACTIONS_MAX: usize = 20;
 /// A compaction ahead of need must win one part in this many of the request.
 const WON_MIN: usize = 10;
+/// What is told of claims that stand beside each other.
+const FINISHED_TWICE: &str = "`finish` was called more than once in one turn";
+/// Why a run ends when an answer finds no room and nothing can be dropped any more.
+const NO_ROOM: &str = "the model's answer filled the context window, and nothing is left to shorten";
 /// Tool calls of one turn that are run; no model that knows what it does asks for more.
 const CALLS_PER_TURN_MAX: usize = 128;
 
@@ -174,6 +178,11 @@ impl Agent {
                 self.say(text)?;
                 None
             }
+            Next::MakeRoom => {
+                self.leave_out(prompt::NOT_RUN)?;
+                self.say(prompt::CUT_OFF.to_owned())?;
+                (!self.halve()?).then(|| End::new(Reason::ContextExhausted, NO_ROOM))
+            }
             Next::End(reason, why) => Some(self.without_verdict(reason, why)),
         };
         if end.is_some() { Ok(end) } else { self.stalled() }
@@ -220,7 +229,14 @@ impl Agent {
         self.announce(Record::ModelCallStart)?;
         self.is_catching_up = false;
         let asked = Instant::now();
-        let turn = self.ask_until_it_fits()?;
+        let mut turn = self.ask_until_it_fits()?;
+        // Most servers say of an answer that filled the window what they say of one that reached its own limit. Where the
+        // answer itself took most of the window, a shorter question would not help.
+        let Usage { input_tokens: input, output_tokens: output, is_estimate, .. } = turn.usage;
+        let is_full = |window| !is_estimate && input + output >= window && input > window / 2;
+        if turn.stop_reason == StopReason::TokenLimit && self.model.window().is_some_and(is_full) {
+            turn.stop_reason = StopReason::ContextFull;
+        }
         let turn = self.progress.conversation.with_unique_ids(turn);
         let usage = turn.usage;
         info!(
@@ -246,13 +262,22 @@ impl Agent {
                 answer => return Ok(answer?),
             };
             warn!("agent: {error}");
-            let conversation = &self.progress.conversation;
-            let half = compaction::bytes(conversation) / 2;
-            let bytes_max = self.bytes_for_window().map_or(half, |bytes| bytes.min(half));
-            let plan = compaction::plan(conversation, bytes_max, &self.config.secrets);
-            self.compact(plan.ok_or(error)?, bytes_max)?;
+            if !self.halve()? {
+                return Err(error.into());
+            }
             compactions += 1;
         }
+    }
+
+    /// Makes the conversation half as long, or as the window wants it. False: nothing can be dropped any more.
+    fn halve(&mut self) -> Result<bool, Fatal> {
+        let conversation = &self.progress.conversation;
+        let half = compaction::bytes(conversation) / 2;
+        let bytes_max = self.bytes_for_window().map_or(half, |bytes| bytes.min(half));
+        let plan = compaction::plan(conversation, bytes_max, &self.config.secrets);
+        let is_possible = plan.is_some();
+        plan.map_or(Ok(()), |plan| self.compact(plan, bytes_max))?;
+        Ok(is_possible)
     }
 
     /// Makes the conversation shorter before the known window is full, if that wins enough to be worth it.
@@ -393,18 +418,19 @@ impl Agent {
         };
         let failed: Vec<String> = self.calls(has_failed).into_iter().map(|(_, open)| open.call.name).collect();
         let finishing = self.calls(|open| open.call.name == finish::NAME);
-        let is_only_one = finishing.len() == 1;
-        for (_, OpenCall { call, result, .. }) in finishing {
+        let last = finishing.len().saturating_sub(1);
+        for (index, (_, OpenCall { call, result, .. })) in finishing.into_iter().enumerate() {
             if result.is_some() {
                 continue;
             }
             let end = match read_finish(&call) {
-                Ok(finish) if is_only_one => self.judge(&finish, &failed, Some(call.id))?,
-                Err(text) if is_only_one => {
+                Ok(finish) if last == 0 => self.judge(&finish, &failed, Some(call.id))?,
+                Ok(_) if index == last => self.reject(&[FINISHED_TWICE.to_owned()], "", Some(call.id))?,
+                read => {
+                    let text = read.err().unwrap_or_else(|| FINISHED_TWICE.to_owned());
                     self.record(Record::ToolResult(ToolResult { call_id: call.id, text, is_error: true }))?;
                     None
                 }
-                _ => self.reject(&["`finish` was called more than once in one turn".to_owned()], "", Some(call.id))?,
             };
             if end.is_some() {
                 return Ok(end);

@@ -150,6 +150,8 @@ pub enum StopReason {
     ToolCalls,
     /// The answer was cut off by a limit on output tokens.
     TokenLimit,
+    /// The answer was cut off because question and answer together filled the context window.
+    ContextFull,
     /// The model refused, or a filter removed the answer.
     Refused,
     /// The provider wants the answer so far back, and goes on with it.

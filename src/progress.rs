@@ -258,6 +258,8 @@ pub enum Next {
     AskAgain,
     /// Answer calls that are not run, say this to the model, and ask.
     Say(String),
+    /// The answer found no room: as `Say`, of a conversation that is made shorter.
+    MakeRoom,
     End(Reason, &'static str),
 }
 
@@ -276,6 +278,7 @@ pub fn decide(turn: &Turn, streak: &mut Streak) -> Next {
     let before = std::mem::take(streak);
     let text = turn.text();
     match turn.stop_reason {
+        StopReason::ContextFull => return Next::MakeRoom,
         StopReason::TokenLimit => {
             streak.cut_off = before.cut_off + 1;
             if streak.cut_off >= SPOILED_TURNS_MAX {

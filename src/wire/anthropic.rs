@@ -285,7 +285,8 @@ fn refusal(details: &Value) -> Vec<Part> {
 
 fn stop_reason(word: Option<&str>, has_calls: bool) -> StopReason {
     match word {
-        Some("max_tokens" | "model_context_window_exceeded") => StopReason::TokenLimit,
+        Some("max_tokens") => StopReason::TokenLimit,
+        Some("model_context_window_exceeded") => StopReason::ContextFull,
         Some("refusal") => StopReason::Refused,
         Some("pause_turn") if !has_calls => StopReason::Paused,
         _ if has_calls => StopReason::ToolCalls,

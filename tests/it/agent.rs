@@ -223,6 +223,16 @@ fn a_claim_beside_a_call_that_failed_is_rejected() {
 }
 
 #[test]
+fn claims_beside_each_other_are_one_rejection() {
+    let claim = |id| (id, "finish", chat::achieved_arguments(0));
+    let twice = || chat::tool_calls(&[claim("a"), claim("b")]);
+    let ended = Runtime::new().plays([twice(), twice(), chat::achieved(0)]).run();
+    ended.exits(0).counts("turns", 3).tool_result_has(2, "more than once");
+    let ended = Runtime::new().plays([twice(), twice(), twice()]).run();
+    ended.exits(1).reason("key_results_unmet");
+}
+
+#[test]
 fn finish_is_decided_after_the_calls_beside_it() {
     let turn = chat::tool_calls(&[
         ("a", "finish", chat::achieved_arguments(0)),

@@ -205,6 +205,48 @@ fn a_model_that_never_has_room_is_context_exhausted() {
     ended.exits(1).reason("context_exhausted").check(ended.requests.len() < 60, "it was asked too often");
 }
 
+/// A model with this window whose answers are cut off where question and answer reach its end, as vLLM and llama.cpp do it.
+fn cut_at_the_window(window: usize, turns: usize) -> Exchange {
+    let script = reader(window, turns, writes_notes);
+    Exchange::answers(move |request| {
+        let input = tokens(request);
+        if !(window - 100..=window).contains(&input) {
+            return script.answer_to(request);
+        }
+        let usage = json!({"prompt_tokens": input, "completion_tokens": window - input, "total_tokens": window});
+        let message = json!({"role": "assistant", "content": "I will now"});
+        chat::completion(json!([{"index": 0, "finish_reason": "length", "message": message}]), usage)
+    })
+}
+
+#[test]
+fn an_answer_that_found_no_room_is_asked_for_again_with_more() {
+    // The runtime leaves room for an answer of its own accord; this server wants all of that and more.
+    let model = json!({"context_window": 4_000, "max_tokens": 1});
+    let ended = house().plays([cut_at_the_window(4_000, 60)]).model_with(model).run();
+    ended.exits(0).reason("finished").log_has("shortened");
+    let was_cut = |request: &&Request| (3_900..=4_000).contains(&tokens(request));
+    ended.check(ended.requests.iter().filter(was_cut).count() > 0, "no answer was cut off");
+    keeps_what_matters(&ended);
+}
+
+#[test]
+fn answers_that_never_find_room_are_context_exhausted() {
+    let turn = AtomicUsize::new(0);
+    let script = Exchange::answers(move |request| match turn.fetch_add(1, Ordering::Relaxed) {
+        number @ 0..5 => {
+            calls(request, number, "read_file", &json!({"path": "house.txt", "offset": 1 + number, "limit": 20}))
+        }
+        _ => {
+            let usage = json!({"prompt_tokens": 3_900, "completion_tokens": 100, "total_tokens": 4_000});
+            let message = json!({"role": "assistant", "content": "I will now"});
+            chat::completion(json!([{"index": 0, "finish_reason": "length", "message": message}]), usage)
+        }
+    });
+    let ended = house().plays([script]).model_with(json!({"context_window": 4_000})).run();
+    ended.exits(1).reason("context_exhausted").check(ended.requests.len() < 60, "it was asked too often");
+}
+
 #[test]
 fn summaries_do_not_go_over_the_budget() {
     let ended = house()

@@ -287,7 +287,7 @@ fn models_whose_claims_lack_something() {
         case(
             "claims twice in one turn",
             Setting::Plain,
-            (0..2)
+            (0..3)
                 .map(|turn| {
                     chat::tool_calls(&[
                         (&format!("a{turn}"), "finish", chat::achieved_arguments(0)),
