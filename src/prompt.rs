@@ -21,20 +21,17 @@ const RUNTIME: &str = "The runtime runs your calls in the order given and repeat
 do not write, and masks secrets in what you see. Results that are too long are cut in the middle, commands that take too long \
 are ended, and when the conversation becomes too long its oldest results are removed; each time it says so.";
 
-/// The conversation before the first turn. What comes from the environment stands in it so that no text can pass for a line of
-/// ours: the lines of the objective and of key results behind marks, the context as JSON strings.
+/// The conversation before the first turn. What comes from the environment stands in it so that no text can leave its place:
+/// objective and key results word for word between tags that do not occur in them, the context as JSON strings.
 pub fn opening(config: &Config) -> Conversation {
     let base = config.model.system_prompt.as_deref().unwrap_or(BASE);
-    let mut first = format!("Objective:\n{}", marked(&config.objective, "> "));
+    let mut first = tagged("objective", "", &config.objective);
     if !config.key_results.is_empty() {
         first.push_str("\nKey results, each to be met:\n");
         for (index, key_result) in config.key_results.iter().enumerate() {
-            let checked = if key_result.check.is_some() { "   (a command checks this at `finish`)\n" } else { "" };
-            first.push_str(&format!(
-                "{}. {}{checked}",
-                index + 1,
-                marked(&key_result.description, "   > ").trim_start()
-            ));
+            let checked = if key_result.check.is_some() { " checked_at_finish=\"by a command\"" } else { "" };
+            let attributes = format!(" number=\"{}\"{checked}", index + 1);
+            first.push_str(&tagged("key_result", &attributes, &key_result.description));
         }
     }
     if !config.context.is_empty() {
@@ -50,10 +47,14 @@ pub fn opening(config: &Config) -> Conversation {
     }
 }
 
-/// Every line with a mark in front of it, whatever ends a line for those who read it.
-fn marked(text: &str, mark: &str) -> String {
-    let is_end = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
-    text.replace("\r\n", "\n").split(is_end).map(|line| format!("{mark}{line}\n")).collect()
+/// The text as it is, between tags of which the closing one stands nowhere in it, however it is spaced or spelled.
+fn tagged(name: &str, attributes: &str, text: &str) -> String {
+    let dense: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
+    let mut tag = name.to_owned();
+    while dense.contains(&format!("</{tag}")) {
+        tag.push('_');
+    }
+    format!("<{tag}{attributes}>\n{text}\n</{tag}>\n")
 }
 
 fn tool_limits(tools: &[ToolEntry]) -> String {
