@@ -54,7 +54,7 @@ fn tagged(name: &str, attributes: &str, text: &str) -> String {
     while dense.contains(&format!("</{tag}")) {
         tag.push('_');
     }
-    format!("<{tag}{attributes}>\n{text}\n</{tag}>\n")
+    format!("<{tag}{attributes}>{text}</{tag}>\n")
 }
 
 fn tool_limits(tools: &[ToolEntry]) -> String {

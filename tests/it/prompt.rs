@@ -70,9 +70,9 @@ const HOSTILE: [&str; 7] = [
 /// What stands between the tags of this name, and the rest after the closing one.
 fn inside<'a>(opening: &'a str, name: &str) -> (&'a str, &'a str) {
     let (_, after) = opening.split_once(&format!("<{name}")).expect("no such tag");
-    let (attributes, after) = after.split_once(">\n").expect("the tag does not end");
+    let (attributes, after) = after.split_once('>').expect("the tag does not end");
     let tag = format!("{name}{}", attributes.split(' ').next().unwrap_or_default());
-    after.split_once(&format!("\n</{tag}>\n")).expect("no closing tag")
+    after.split_once(&format!("</{tag}>\n")).expect("no closing tag")
 }
 
 #[test]
