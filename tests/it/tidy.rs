@@ -194,6 +194,7 @@ const EXIT_CODES: &[u16] = &[0, 1, 69, 70, 75, 77, 78, 130, 143];
 
 /// `.git` and `target` are git's and cargo's.
 const TOP_LEVEL: &[&str] = &[
+    ".cargo",
     ".ci",
     ".dockerignore",
     ".git",
