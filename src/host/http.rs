@@ -188,6 +188,7 @@ impl fmt::Display for HttpError {
             HttpFault::Tls if self.says("UnknownIssuer") => {
                 "has a certificate from an issuer that is not known; put the issuer's certificate into SSL_CERT_FILE"
             }
+            HttpFault::Tls if self.says("InvalidContentType") => "does not speak TLS there; is it an http:// URL?",
             HttpFault::Tls => "has a certificate that is not accepted",
             HttpFault::TooLarge => "sent more than is accepted",
             HttpFault::NotHttp => "does not speak HTTP",

@@ -2,6 +2,10 @@
 //!
 //! `src/config/network.rs` tests which hosts `NO_PROXY` covers, names and their suffixes included; here is that it is obeyed.
 
+use std::io::Write;
+use std::net::TcpListener;
+use std::thread;
+
 use serde_json::json;
 
 use crate::chat;
@@ -90,6 +94,20 @@ fn a_self_signed_certificate_that_is_marked_as_an_authority_is_told_how_to_be_ma
 fn a_self_signed_certificate_that_is_no_authority_is_its_own_root() {
     let certificate = Certificate::self_signed(Kind::Server);
     with_root_file(&certificate, &certificate.pem(), vec![chat::achieved(0)]).exits(0);
+}
+
+#[test]
+fn a_port_that_speaks_plain_http_is_told_from_a_bad_certificate() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
+        // Until the client has left: closing with its hello unread would reset the connection.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    asks_at(&url).run().exits(69).reason("model_unavailable").counts("llmCallsUsed", 1).tells("is it an http:// URL?");
+    server.join().unwrap();
 }
 
 #[test]
