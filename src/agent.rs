@@ -153,6 +153,7 @@ impl Agent {
             return Ok(end);
         }
         loop {
+            self.toolbox.refresh();
             self.make_room()?;
             let next = self.next_call();
             if let Some(budget) = budget::spent_for_turn(&self.config.limits, &self.progress.spent, next) {
@@ -441,7 +442,7 @@ impl Agent {
 
     fn run_call(&mut self, open: &OpenCall) -> Result<ToolResult, Fatal> {
         let call = &open.call;
-        let is_harmless = self.toolbox.is_read_only(&call.name);
+        let is_harmless = self.toolbox.is_repeatable(&call.name);
         let name = crate::wire::excerpt(&call.name, 64);
         let failed = |text: &str| ToolResult { call_id: call.id.clone(), text: text.to_owned(), is_error: true };
         if open.is_started && !is_harmless {

@@ -47,6 +47,7 @@
 //! │   ├── gemini.rs        generateContent (the Gemini API and Vertex AI serve it)
 //! │   ├── mistral.rs       Chat Completions as Mistral speaks it
 //! │   ├── ollama.rs        /api/chat
+//! │   ├── mcp.rs           JSON-RPC and the messages of MCP that we send and read
 //! │   └── sse.rs           event-stream framing: bytes → events
 //! ├── model/               ONE QUESTION TO A LANGUAGE MODEL, MADE DEPENDABLE
 //! │   ├── mod.rs           Model: a provider, or a file that is replayed
@@ -67,6 +68,13 @@
 //! │   ├── ignore.rs        the common forms of .gitignore. Pure
 //! │   ├── web.rs           an HTTP request on the model's behalf
 //! │   ├── command.rs       a command of the user's
+//! │   ├── mcp.rs           MCP servers as sources of tools: all of them together
+//! │   ├── mcp_server.rs    one of them: begin, list, call, and begin again
+//! │   ├── mcp_http.rs      a server over HTTP, in the ways of three revisions
+//! │   ├── mcp_stdio.rs     a server that is a child of ours
+//! │   ├── mcp_desk.rs      what a server says and asks beside the answer that is waited for
+//! │   ├── mcp_fault.rs     what goes wrong with a server, in words. Pure
+//! │   ├── mcp_names.rs     names for its tools that every provider takes. Pure
 //! │   ├── child.rs         a process that a tool starts, told to the model
 //! │   ├── finish.rs        the model says it is done, and how each key result stands
 //! │   ├── schema.rs        do the arguments fit the tool's schema? Pure
@@ -77,6 +85,7 @@
 //!     ├── mod.rs           Deadline: the limit that a blocking call is given
 //!     ├── http.rs          the only user of ureq
 //!     ├── process.rs       the only spawner
+//!     ├── dialog.rs        a process that is talked with, line by line
 //!     ├── workspace.rs     files that a model names, confined by the kernel
 //!     ├── stop.rs          SIGTERM ends the run from within its handler
 //!     ├── sys.rs           the only unsafe code

@@ -1,10 +1,14 @@
-//! The options that only one kind of tool has: `git`, `http_request`, and commands of the user's.
+//! The options that only one kind of tool has: `git`, `http_request`, MCP servers, and commands of the user's.
 //!
 //! What is read here is complete and consistent: a command's placeholders are parameters of it, a host is a host. Nothing
 //! here knows how the tools work.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
+use super::Environment;
 use super::context::has_secret_name;
 use super::read::{At, Reader, kind, nearest, shown};
 use crate::secret::Secret;
@@ -36,6 +40,39 @@ pub struct HeaderOption {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostPattern(String);
 
+/// An MCP server and what of it is offered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct McpOptions {
+    pub server: McpServer,
+    /// Names of the server's own; without it all of its tools are offered.
+    pub allow: Option<Vec<String>>,
+    /// Names of the server's own that are not offered.
+    pub deny: Vec<String>,
+    /// How long a server that is not there yet is waited for.
+    pub start_timeout: Duration,
+}
+
+/// Where an MCP server is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum McpServer {
+    Http {
+        url: String,
+        headers: Vec<HeaderOption>,
+        /// What the variable below holds.
+        token: Option<Secret>,
+        /// The variable that a bearer token is read from.
+        token_variable: String,
+    },
+    Child {
+        program: String,
+        arguments: Vec<String>,
+        /// As seen from the workspace.
+        directory: PathBuf,
+        /// Directories that it is told of as its roots, as seen from the workspace.
+        roots: Vec<PathBuf>,
+    },
+}
+
 /// A command of the user's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommandOptions {
@@ -65,14 +102,30 @@ pub enum Piece {
 impl HttpOptions {
     /// The headers that are credentials, and the tokens in them: `Bearer <token>` is secret as a whole and in part.
     pub fn secrets(&self) -> Vec<(String, Secret)> {
-        let is_secret = |name: &str| has_secret_name(name) || name.to_ascii_lowercase().ends_with("authorization");
-        let headers = self.headers.iter().filter(|header| is_secret(&header.name));
-        let both = headers.flat_map(|header| {
-            let token = header.value.reveal().rsplit(' ').next().unwrap_or_default();
-            [(header.name.clone(), header.value.clone()), (header.name.clone(), Secret::new(token))]
-        });
-        both.collect()
+        header_secrets(&self.headers)
     }
+}
+
+impl McpOptions {
+    /// The headers that are credentials, and the token.
+    pub fn secrets(&self) -> Vec<(String, Secret)> {
+        match &self.server {
+            McpServer::Http { headers, token, token_variable, .. } => {
+                let token = token.iter().map(|token| (token_variable.clone(), token.clone()));
+                header_secrets(headers).into_iter().chain(token).collect()
+            }
+            McpServer::Child { .. } => Vec::new(),
+        }
+    }
+}
+
+fn header_secrets(headers: &[HeaderOption]) -> Vec<(String, Secret)> {
+    let is_secret = |name: &str| has_secret_name(name) || name.to_ascii_lowercase().ends_with("authorization");
+    let both = headers.iter().filter(|header| is_secret(&header.name)).flat_map(|header| {
+        let token = header.value.reveal().rsplit(' ').next().unwrap_or_default();
+        [(header.name.clone(), header.value.clone()), (header.name.clone(), Secret::new(token))]
+    });
+    both.collect()
 }
 
 impl HostPattern {
@@ -179,6 +232,93 @@ fn read_header(
             reader.error(at, "not a header, accepted: a name of letters, digits and -, with a string of one line");
             None
         }
+    }
+}
+
+/// How long a server that is not there yet is waited for: sidecars start late.
+const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(20);
+
+/// The options of an MCP server; `url` is the entry's, as it was given, with its place.
+pub fn read_mcp(
+    reader: &mut Reader,
+    environment: &Environment,
+    name: &str,
+    url: Option<(&At, String)>,
+    at: &At,
+    config: &Map<String, Value>,
+) -> Option<McpOptions> {
+    let server = match url {
+        Some((at_url, url)) => read_mcp_http(reader, environment, name, at_url, url, at, config),
+        None => read_mcp_child(reader, at, config),
+    };
+    let allow = reader.texts(at, config, "allow");
+    let start_timeout = reader.whole_number(at, config, "start_timeout_seconds", 1);
+    Some(McpOptions {
+        allow,
+        deny: reader.texts(at, config, "deny").unwrap_or_default(),
+        start_timeout: start_timeout.map_or(START_TIMEOUT_DEFAULT, Duration::from_secs),
+        server: server?,
+    })
+}
+
+fn read_mcp_http(
+    reader: &mut Reader,
+    environment: &Environment,
+    name: &str,
+    at_url: &At,
+    url: String,
+    at: &At,
+    config: &Map<String, Value>,
+) -> Option<McpServer> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('#') && !authority.contains('@');
+    if authority.is_empty() || !is_plain {
+        let what = "not accepted, accepted: an http:// or https:// URL without user and password; keys go into headers";
+        reader.error(at_url, what);
+        return None;
+    }
+    let at_headers = at.key("headers");
+    let headers = read_headers(reader, &at_headers, config.get("headers"), &[]);
+    for header in headers.iter().filter(|header| is_of_transport(&header.name)) {
+        reader.error(&at_headers.key(&header.name), "is set by the runtime, accepted: any other header");
+    }
+    let token_variable = token_variable(name);
+    let token = environment.lossy(&token_variable).map(Secret::new);
+    Some(McpServer::Http { url, headers, token, token_variable })
+}
+
+/// Headers that decide where a request goes, where it ends, and what it means.
+fn is_of_transport(name: &str) -> bool {
+    const NAMES: [&str; 7] =
+        ["accept", "connection", "content-length", "content-type", "host", "last-event-id", "transfer-encoding"];
+    let name = name.to_ascii_lowercase();
+    NAMES.contains(&name.as_str()) || name.starts_with("mcp-")
+}
+
+/// `slack-mcp` → `SLACK_MCP_TOKEN`.
+pub fn token_variable(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    name.chars().map(plain).chain("_TOKEN".chars()).collect()
+}
+
+fn read_mcp_child(reader: &mut Reader, at: &At, config: &Map<String, Value>) -> Option<McpServer> {
+    let at_command = at.key("command");
+    let words = reader.texts(at, config, "command");
+    let roots = reader.texts(at, config, "roots").unwrap_or_else(|| vec![".".to_owned()]);
+    let directory = reader.text(at, config, "cwd").unwrap_or_else(|| ".".to_owned());
+    match words.as_deref() {
+        Some([program, arguments @ ..]) => Some(McpServer::Child {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+            directory: directory.into(),
+            roots: roots.into_iter().map(PathBuf::from).collect(),
+        }),
+        Some([]) => {
+            reader.error(&at_command, "is empty, accepted: a JSON array of a program and its arguments");
+            None
+        }
+        None => None,
     }
 }
 

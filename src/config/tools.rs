@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Environment;
-use super::options::{self, CommandOptions, GitOptions, HttpOptions};
+use super::options::{self, CommandOptions, GitOptions, HttpOptions, McpOptions, McpServer};
 use super::read::{At, Reader, nearest, shown};
 use crate::secret::Secret;
 
@@ -32,12 +32,14 @@ pub enum ToolKind {
     Git(GitOptions),
     CodeAnalyzer,
     HttpRequest(HttpOptions),
+    /// All tools of an MCP server.
+    Mcp(McpOptions),
     /// A command of the user's.
     Command(CommandOptions),
 }
 
 /// The tools of ours.
-const BUILT_IN: [&str; 11] = [
+pub const BUILT_IN: [&str; 11] = [
     "filesystem",
     "read_file",
     "write_file",
@@ -60,6 +62,12 @@ impl ToolKind {
             ToolKind::Git(_) => &["timeout_seconds", "env", "allow_write", "allow_network"],
             ToolKind::CodeAnalyzer => &["timeout_seconds"],
             ToolKind::HttpRequest(_) => &["timeout_seconds", "allow", "headers"],
+            ToolKind::Mcp(McpOptions { server: McpServer::Http { .. }, .. }) => {
+                &["timeout_seconds", "start_timeout_seconds", "headers", "allow", "deny"]
+            }
+            ToolKind::Mcp(McpOptions { server: McpServer::Child { .. }, .. }) => {
+                &["timeout_seconds", "env", "command", "cwd", "roots", "allow", "deny"]
+            }
             ToolKind::Command(_) => {
                 &["timeout_seconds", "env", "command", "description", "parameters", "stdin", "allow_options"]
             }
@@ -122,6 +130,9 @@ fn read_entry(
     if let Some(headers) = config.get("headers") {
         collect_variables(environment, headers, &mut secrets);
     }
+    if let Some(url) = object.get("url") {
+        collect_variables(environment, url, &mut secrets);
+    }
     for (key, value) in &mut config {
         expand(reader, environment, &at_config.key(key), value);
     }
@@ -132,10 +143,12 @@ fn read_entry(
         }
         return None;
     };
-    let kind = read_kind(reader, at, object, config, &name)?;
+    let kind = read_kind(reader, environment, at, object, config, &name)?;
     reader.refuse_unknown(&at_config, config, &[&["required", "output_bytes_max"], kind.fields()].concat());
-    if let ToolKind::HttpRequest(options) = &kind {
-        secrets.extend(options.secrets());
+    match &kind {
+        ToolKind::HttpRequest(options) => secrets.extend(options.secrets()),
+        ToolKind::Mcp(options) => secrets.extend(options.secrets()),
+        _ => {}
     }
     let is_required = reader.boolean(at, object, "required").or_else(|| reader.boolean(&at_config, config, "required"));
     let timeout = reader.whole_number(&at_config, config, "timeout_seconds", 1);
@@ -210,27 +223,35 @@ fn collect_variables(environment: &Environment, value: &Value, found: &mut Vec<(
 /// What the entry is. Servers and commands are recognized before names: an entry of any name can be one.
 fn read_kind(
     reader: &mut Reader,
+    environment: &Environment,
     at: &At,
     object: &Map<String, Value>,
     config: &Map<String, Value>,
     name: &str,
 ) -> Option<ToolKind> {
     let accepted = BUILT_IN.join(", ");
+    let at_config = at.key("config");
+    let url = reader.text(at, object, "url");
     match reader.text(at, object, "type").as_deref() {
-        None => {}
-        Some("mcp") => {
-            reader.error(
-                &at.key("type"),
-                format!("this version has no MCP servers, accepted: the built-in tools {accepted}"),
-            );
+        None if url.is_some() => {
+            reader.error(&at.key("url"), "only an MCP server has one, accepted: with `type` set to `mcp`");
             return None;
         }
+        None => {}
+        Some("mcp") => {
+            let at_url = at.key("url");
+            let url = url.map(|url| (&at_url, expanded(reader, environment, &at_url, &url)));
+            if url.is_none() && config.get("command").is_none_or(Value::is_null) {
+                reader.error(at, "an MCP server that is nowhere, accepted: with `url`, or with `config.command`");
+                return None;
+            }
+            return options::read_mcp(reader, environment, name, url, &at_config, config).map(ToolKind::Mcp);
+        }
         Some(_) => {
-            reader.error(&at.key("type"), "not a type of tool, accepted: no type, for a built-in tool");
+            reader.error(&at.key("type"), "not a type of tool, accepted: `mcp`, or no type");
             return None;
         }
     }
-    let at_config = at.key("config");
     if config.get("command").is_some_and(|command| !command.is_null()) {
         if !options::is_tool_name(name) {
             let what = "not a name for a command, accepted: at most 64 letters, digits, _ and -; `finish` is taken";
@@ -249,7 +270,9 @@ fn read_kind(
         _ => {
             let near = nearest(name, BUILT_IN.into_iter());
             let near = near.map(|near| format!(", did you mean `{near}`")).unwrap_or_default();
-            let what = format!("not a built-in tool{near}; accepted: {accepted}, or any name with config.command");
+            let what = format!(
+                "not a built-in tool{near}; accepted: {accepted}, or any name with config.command or `type: mcp`"
+            );
             reader.error(&at.key("name"), what);
             return None;
         }

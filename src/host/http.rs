@@ -15,6 +15,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::warn;
@@ -22,7 +24,9 @@ use ureq::config::Config;
 use ureq::http::{HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout, time};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport, time,
+};
 
 /// Limit on connecting, proxy and TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +56,53 @@ pub struct Client {
     with_private_roots: Option<ureq::Agent>,
     /// Servers (scheme, host and port) that the private roots vouch for.
     private_servers: RefCell<HashSet<String>>,
+    pace: Pace,
+}
+
+/// The longest wait of one read in milliseconds, whatever its request says; 0 is no limit. ureq takes a limit with a request
+/// and not with a read, and an event stream is read for as long as there is something to wait for.
+#[derive(Clone, Debug, Default)]
+struct Pace(Arc<AtomicU64>);
+
+impl<In: Transport> Connector<In> for Pace {
+    type Out = Paced<In>;
+
+    fn connect(&self, _: &ConnectionDetails<'_>, inner: Option<In>) -> Result<Option<Paced<In>>, ureq::Error> {
+        Ok(inner.map(|inner| Paced { inner, pace: self.clone() }))
+    }
+}
+
+/// A connection that keeps to a pace.
+#[derive(Debug)]
+struct Paced<In> {
+    inner: In,
+    pace: Pace,
+}
+
+impl<In: Transport> Transport for Paced<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let milliseconds = self.pace.0.load(Ordering::Relaxed);
+        if milliseconds > 0 {
+            timeout.per_read = Some(Duration::from_millis(milliseconds).into());
+        }
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
 }
 
 /// Certificates that a person added to the built-in roots.
@@ -215,20 +266,44 @@ impl Error for HttpError {
 
 impl Client {
     pub fn new(roots: &Roots) -> Client {
-        Client::with_agents(roots, |roots| config(roots).new_agent())
+        Client::with_agents(roots, |roots, pace| {
+            ureq::Agent::with_parts(config(roots), DefaultConnector::new().chain(pace), DefaultResolver::default())
+        })
     }
 
     /// A client for URLs that a model chose: it asks no link-local address and no metadata service, whatever name leads there.
     /// The address that was looked at is the one that is connected to. Behind a proxy, the proxy looks names up.
     pub fn guarded(roots: &Roots) -> Client {
-        Client::with_agents(roots, |roots| {
-            ureq::Agent::with_parts(config(roots), DefaultConnector::new(), Guard::default())
+        Client::with_agents(roots, |roots, pace| {
+            ureq::Agent::with_parts(config(roots), DefaultConnector::new().chain(pace), Guard::default())
         })
     }
 
-    fn with_agents(roots: &Roots, agent: impl Fn(RootCerts) -> ureq::Agent) -> Client {
-        let with_private_roots = (!roots.0.is_empty()).then(|| agent(RootCerts::from(roots.0.iter().cloned())));
-        Client { agent: agent(RootCerts::WebPki), with_private_roots, private_servers: RefCell::default() }
+    fn with_agents(roots: &Roots, agent: impl Fn(RootCerts, Pace) -> ureq::Agent) -> Client {
+        let pace = Pace::default();
+        let private = (!roots.0.is_empty()).then(|| RootCerts::from(roots.0.iter().cloned()));
+        Client {
+            agent: agent(RootCerts::WebPki, pace.clone()),
+            with_private_roots: private.map(|roots| agent(roots, pace.clone())),
+            private_servers: RefCell::default(),
+            pace,
+        }
+    }
+
+    /// The next bytes of a body, waited for at most this long: `None` when there were none. The body can be read on.
+    pub fn read_within(
+        &self,
+        wait: Duration,
+        response: &mut Response,
+        piece: &mut [u8],
+    ) -> Result<Option<usize>, HttpError> {
+        self.pace.0.store(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+        let read = response.read_piece(piece);
+        self.pace.0.store(0, Ordering::Relaxed);
+        match read {
+            Err(error) if error.fault == HttpFault::Silent => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// Asks with any method, and reads the head of the answer. The whole exchange, the body's end included, is over after
@@ -270,6 +345,24 @@ impl Client {
             let builder = with_headers(agent.get(request.url), request)?;
             let proxy = proxy_of(request)?;
             builder.config().timeout_per_read(Some(request.silence)).proxy(proxy).build().call()
+        })
+    }
+
+    /// GETs an event stream, which may go on for as long as it likes, and reads the head of the answer.
+    pub fn listen(&self, request: &Request<'_>) -> Result<Response, HttpError> {
+        self.send(request, |agent| {
+            let builder = with_headers(agent.get(request.url), request)?;
+            let proxy = proxy_of(request)?;
+            builder.config().timeout_recv_body(None).timeout_per_read(Some(request.silence)).proxy(proxy).build().call()
+        })
+    }
+
+    /// DELETEs what is there: a goodbye, so connecting to a server that has gone takes no longer than an answer may.
+    pub fn delete(&self, request: &Request<'_>) -> Result<Response, HttpError> {
+        self.send(request, |agent| {
+            let builder = with_headers(agent.delete(request.url), request)?;
+            let (limit, proxy) = (Some(request.silence), proxy_of(request)?);
+            builder.config().timeout_connect(limit).timeout_per_read(limit).proxy(proxy).build().call()
         })
     }
 

@@ -1,8 +1,9 @@
 //! The machine: the only doors to the outside.
 //!
-//! Each file here is one door (`http` for the network, `process` for children, `workspace` for files that a model names,
+//! Each file here is one door (`http` for the network, `process` and `dialog` for children, `workspace` for files that a model names,
 //! `sys` for the kernel, `stop` for signals, `log` for the log) and knows nothing of agents, models or tools.
 
+pub mod dialog;
 pub mod http;
 pub mod log;
 pub mod process;

@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use super::Deadline;
@@ -208,12 +208,26 @@ fn start_advice(cause: &io::Error) -> &'static str {
     }
 }
 
-/// A child that has been started. Dropping it kills its group and reaps it.
-struct Running<'process> {
-    process: &'process Process,
+/// A program and what it is started with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    pub program: &'a OsStr,
+    pub arguments: &'a [OsString],
+    pub directory: &'a Path,
+    pub environment: &'a [(OsString, OsString)],
+}
+
+/// A child of ours that leads a process group of its own. Dropping it kills the group and reaps it.
+pub struct Leader {
     child: Child,
     group: GroupId,
     life: Life,
+}
+
+/// A child that has been started.
+struct Running<'process> {
+    process: &'process Process,
+    leader: Leader,
     /// `None` once everything has been written or nobody reads any more.
     stdin: Option<ChildStdin>,
     /// How much of the process's stdin has been written.
@@ -235,46 +249,135 @@ enum Life {
     Reaped,
 }
 
-impl<'process> Running<'process> {
-    fn start(process: &'process Process) -> Result<Running<'process>, ProcessError> {
-        let failed = |cause| ProcessError::Start { program: shown(&process.program), cause };
-        let mut command = Command::new(resolve(process)?);
-        let (output, writer) = io::pipe().map_err(failed)?;
-        sys::set_nonblocking(output.as_fd()).map_err(failed)?;
+impl Leader {
+    /// Starts a program with these three: what it reads, and what it writes.
+    pub fn start(start: &Start<'_>, [stdin, stdout, stderr]: [Stdio; 3]) -> Result<Leader, ProcessError> {
+        let mut command = Command::new(resolve(start)?);
         command
-            .args(&process.arguments)
-            .current_dir(&process.directory)
+            .args(start.arguments)
+            .current_dir(start.directory)
             .env_clear()
-            .envs(process.environment.iter().map(|(name, value)| (name, value)))
+            .envs(start.environment.iter().map(|(name, value)| (name, value)))
             .process_group(0)
-            .stdin(if process.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
-            .stdout(writer.try_clone().map_err(failed)?)
-            .stderr(writer);
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
         // A stop between the two steps would leave the child behind.
         let hold = Hold::start();
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child =
+            command.spawn().map_err(|cause| ProcessError::Start { program: shown(start.program), cause })?;
         // It holds our copies of the pipe's writing end. With them open, the output would never end.
         drop(command);
         let Some(group) = GroupId::new(child.id()).filter(|group| sys::watch_group(*group)) else {
             // Not reaped yet, so this is still the child that we started.
             let _ = child.kill().and_then(|()| child.wait());
-            return Err(ProcessError::TooMany { program: shown(&process.program) });
+            return Err(ProcessError::TooMany { program: shown(start.program) });
         };
         drop(hold);
-        let running = Running {
+        Ok(Leader { child, group, life: Life::Alive })
+    }
+
+    /// Our ends of the pipes that it was started with.
+    pub fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Asks the kernel whether the child has ended.
+    pub fn is_alive(&mut self) -> bool {
+        if self.life == Life::Alive {
+            match sys::has_exited(self.group) {
+                Ok(false) => {}
+                Ok(true) => self.life = Life::Ended,
+                // There is no such child of ours: somebody reaped it.
+                Err(_) => self.life = Life::Reaped,
+            }
+        }
+        self.life == Life::Alive
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if self.life == Life::Reaped {
+            return;
+        }
+        // Failing means that it may not be signaled (it changed its user); the waiting is bounded all the same.
+        let _ = sys::kill_group(self.group, signal);
+        if signal == Signal::Kill {
+            // It may have moved to another group. Not for SIGTERM: a second one means "at once" to many programs.
+            let _ = sys::kill_leader(self.group, signal);
+        }
+    }
+
+    /// Gives the child's number back to the system and returns how it ended.
+    pub fn reap(&mut self) -> ExitStatus {
+        // First: afterwards the number may be somebody else's, whom a signal handler must not kill.
+        sys::unwatch_group(self.group);
+        let life = std::mem::replace(&mut self.life, Life::Reaped);
+        // Waiting for one that is still alive could take for ever.
+        let status = if life == Life::Ended { self.child.wait().ok() } else { None };
+        self.reap_strays();
+        status.map_or(ExitStatus::Unknown, |status| match (status.code(), status.signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, Some(signal)) => ExitStatus::Signal(signal),
+            (None, None) => ExitStatus::Unknown,
+        })
+    }
+
+    /// What a command left behind is adopted by us, as process 1 and elsewhere, and only we can reap it. What was in its group
+    /// has been killed and is waited for; orphans that left the group are taken as they are found.
+    fn reap_strays(&self) {
+        let deadline = Deadline::after(STRAY_WAIT_MAX);
+        while !sys::reap_group(self.group) && !deadline.has_passed() {
+            // Without entries it only waits, and that cannot fail.
+            let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
+        }
+        sys::reap_orphans();
+    }
+
+    /// Kills the group and waits until the child is gone. Returns how it ended, or had ended before.
+    pub fn end(&mut self) -> ExitStatus {
+        self.signal(Signal::Kill);
+        let deadline = Deadline::after(KILL_WAIT_MAX);
+        while self.is_alive() && !deadline.has_passed() {
+            // Without entries it only waits, and that cannot fail.
+            let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
+        }
+        self.reap()
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if self.life != Life::Reaped {
+            self.end();
+        }
+    }
+}
+
+impl<'process> Running<'process> {
+    fn start(process: &'process Process) -> Result<Running<'process>, ProcessError> {
+        let failed = |cause| ProcessError::Start { program: shown(&process.program), cause };
+        let start = Start {
+            program: &process.program,
+            arguments: &process.arguments,
+            directory: &process.directory,
+            environment: &process.environment,
+        };
+        let (output, writer) = io::pipe().map_err(failed)?;
+        sys::set_nonblocking(output.as_fd()).map_err(failed)?;
+        let stdin = if process.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut leader = Leader::start(&start, [stdin, writer.try_clone().map_err(failed)?.into(), writer.into()])?;
+        let (stdin, _, _) = leader.pipes();
+        stdin.as_ref().map_or(Ok(()), |stdin| sys::set_nonblocking(stdin.as_fd())).map_err(failed)?;
+        Ok(Running {
             process,
-            stdin: child.stdin.take(),
-            child,
-            group,
-            life: Life::Alive,
+            leader,
+            stdin,
             fed_bytes: 0,
             output: Some(output),
             buffer: vec![0; READ_BYTES],
             captured: Capture::new(process.output_bytes_max),
             timed_out: false,
-        };
-        running.stdin.as_ref().map_or(Ok(()), |stdin| sys::set_nonblocking(stdin.as_fd())).map_err(failed)?;
-        Ok(running)
+        })
     }
 
     /// Feeds and reads until the child has ended, of itself or because its time was over.
@@ -282,13 +385,13 @@ impl<'process> Running<'process> {
         let mut deadline = self.process.deadline;
         let mut measures = [(Signal::Terminate, TERMINATE_WAIT_MAX), (Signal::Kill, KILL_WAIT_MAX)].into_iter();
         let mut check_wait = EXIT_CHECK_WAIT_MIN;
-        while self.is_alive() {
+        while self.leader.is_alive() {
             if deadline.has_passed() {
                 let Some((signal, wait)) = measures.next() else {
                     return Ok(());
                 };
                 self.timed_out = true;
-                self.signal(signal);
+                self.leader.signal(signal);
                 deadline = Deadline::after(wait);
             }
             let has_moved = self.exchange(check_wait.min(deadline.left()))?;
@@ -304,7 +407,7 @@ impl<'process> Running<'process> {
             self.read_until_closed()?;
         }
         let was_kept_open = self.output.is_some();
-        self.signal(Signal::Kill);
+        self.leader.signal(Signal::Kill);
         if !self.timed_out {
             return Ok(was_kept_open);
         }
@@ -321,34 +424,9 @@ impl<'process> Running<'process> {
     }
 
     fn finish(mut self, output_was_kept_open: bool) -> Ended {
-        let status = self.reap();
+        let status = self.leader.reap();
         let output = std::mem::replace(&mut self.captured, Capture::new(0)).into_output();
         Ended { status, output, timed_out: self.timed_out, output_was_kept_open }
-    }
-
-    /// Asks the kernel whether the child has ended.
-    fn is_alive(&mut self) -> bool {
-        if self.life == Life::Alive {
-            match sys::has_exited(self.group) {
-                Ok(false) => {}
-                Ok(true) => self.life = Life::Ended,
-                // There is no such child of ours: somebody reaped it.
-                Err(_) => self.life = Life::Reaped,
-            }
-        }
-        self.life == Life::Alive
-    }
-
-    fn signal(&self, signal: Signal) {
-        if self.life == Life::Reaped {
-            return;
-        }
-        // Failing means that it may not be signaled (it changed its user); the waiting is bounded all the same.
-        let _ = sys::kill_group(self.group, signal);
-        if signal == Signal::Kill {
-            // It may have moved to another group. Not for SIGTERM: a second one means "at once" to many programs.
-            let _ = sys::kill_leader(self.group, signal);
-        }
     }
 
     /// Waits until the child reads, writes or `wait` is over, and moves what can be moved. False when nothing happened.
@@ -388,49 +466,6 @@ impl<'process> Running<'process> {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// Gives the child's number back to the system and returns how it ended.
-    fn reap(&mut self) -> ExitStatus {
-        // First: afterwards the number may be somebody else's, whom a signal handler must not kill.
-        sys::unwatch_group(self.group);
-        let life = std::mem::replace(&mut self.life, Life::Reaped);
-        // Waiting for one that is still alive could take for ever.
-        let status = if life == Life::Ended { self.child.wait().ok() } else { None };
-        self.reap_strays();
-        status.map_or(ExitStatus::Unknown, |status| match (status.code(), status.signal()) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(signal)) => ExitStatus::Signal(signal),
-            (None, None) => ExitStatus::Unknown,
-        })
-    }
-}
-
-impl Running<'_> {
-    /// What a command left behind is adopted by us, as process 1 and elsewhere, and only we can reap it. What was in its group has been killed and
-    /// is waited for; orphans that left the group are taken as they are found.
-    fn reap_strays(&self) {
-        let deadline = Deadline::after(STRAY_WAIT_MAX);
-        while !sys::reap_group(self.group) && !deadline.has_passed() {
-            // Without entries it only waits, and that cannot fail.
-            let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
-        }
-        sys::reap_orphans();
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if self.life == Life::Reaped {
-            return;
-        }
-        self.signal(Signal::Kill);
-        let deadline = Deadline::after(KILL_WAIT_MAX);
-        while self.is_alive() && !deadline.has_passed() {
-            // Without entries it only waits, and that cannot fail.
-            let _ = sys::poll(&mut [], EXIT_CHECK_WAIT_MIN);
-        }
-        self.reap();
     }
 }
 
@@ -499,13 +534,13 @@ fn is_momentary(error: &io::Error) -> bool {
 }
 
 /// The file to execute, absolute, so that it means the same in the child's directory as here.
-fn resolve(process: &Process) -> Result<PathBuf, ProcessError> {
-    let program = shown(&process.program);
+fn resolve(process: &Start<'_>) -> Result<PathBuf, ProcessError> {
+    let program = shown(process.program);
     if !process.directory.is_dir() {
         return Err(ProcessError::Directory { program, directory: process.directory.display().to_string() });
     }
     if process.program.as_bytes().contains(&b'/') {
-        let file = process.directory.join(&process.program);
+        let file = process.directory.join(process.program);
         return match file.try_exists() {
             Ok(true) if !is_executable(&file) => Err(ProcessError::NotExecutable { program }),
             Ok(true) => std::path::absolute(file).map_err(|cause| ProcessError::Start { program, cause }),
@@ -513,7 +548,7 @@ fn resolve(process: &Process) -> Result<PathBuf, ProcessError> {
         };
     }
     let path = process.environment.iter().rev().find(|(name, _)| name == "PATH");
-    path.and_then(|(_, path)| find_program(&process.program, path)).ok_or(ProcessError::NotFound { program })
+    path.and_then(|(_, path)| find_program(process.program, path)).ok_or(ProcessError::NotFound { program })
 }
 
 fn is_executable(file: &Path) -> bool {

@@ -108,6 +108,11 @@ impl Drop for Hold {
     }
 }
 
+/// A stop waits for a hold to end: whoever holds should hurry.
+pub fn is_asked() -> bool {
+    WAITING.load(Ordering::SeqCst) != 0
+}
+
 static STARTED: OnceLock<Instant> = OnceLock::new();
 static EXIT_CODE_TERMINATED: AtomicU8 = AtomicU8::new(0);
 static EXIT_CODE_INTERRUPTED: AtomicU8 = AtomicU8::new(0);

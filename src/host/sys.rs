@@ -140,6 +140,13 @@ pub fn set_nonblocking(file: BorrowedFd<'_>) -> io::Result<()> {
     succeeded(unsafe { fcntl(file.as_raw_fd(), F_SETFL, flags | O_NONBLOCK) })
 }
 
+/// Has a pipe hold this many bytes, where that is allowed; it is only a wish.
+pub fn enlarge_pipe(file: BorrowedFd<'_>, bytes: usize) {
+    let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    // SAFETY: F_SETPIPE_SZ takes an int and touches no memory of ours.
+    let _ = unsafe { fcntl(file.as_raw_fd(), F_SETPIPE_SZ, bytes) };
+}
+
 /// One descriptor to wait for. `struct pollfd`: 8 bytes.
 #[derive(Debug)]
 #[repr(C)]
@@ -469,6 +476,7 @@ const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_BENEATH: u64 = 0x08;
 const F_GETFL: c_int = 3;
 const F_SETFL: c_int = 4;
+const F_SETPIPE_SZ: c_int = 1031;
 const PR_SET_DUMPABLE: c_int = 4;
 const PR_CAPBSET_DROP: c_int = 24;
 const CAP_SYS_PTRACE: c_ulong = 19;

@@ -14,6 +14,13 @@ pub mod finish;
 mod git;
 mod glob;
 mod ignore;
+mod mcp;
+mod mcp_desk;
+mod mcp_fault;
+mod mcp_http;
+mod mcp_names;
+mod mcp_server;
+mod mcp_stdio;
 pub mod schema;
 mod search;
 mod shell;
@@ -31,6 +38,7 @@ use self::child::Surroundings;
 use self::code_analyzer::CodeAnalyzer;
 use self::files::FileTool;
 use self::git::Git;
+use self::mcp::Servers;
 use self::shell::Shell;
 use self::web::{Bounds, Web};
 use crate::config::options::{CommandOptions, GitOptions};
@@ -72,9 +80,10 @@ impl std::error::Error for ToolError {}
 
 /// The tools of this run.
 pub struct Toolbox {
-    /// What the model sees, `finish` first.
+    /// What the model sees, `finish` first, the tools of servers last: they may change.
     specs: Vec<ToolSpec>,
     tools: Vec<Tool>,
+    servers: Servers,
     workspace: Workspace,
     workspace_path: PathBuf,
     child_environment: Vec<(OsString, OsString)>,
@@ -104,20 +113,43 @@ impl Toolbox {
         let mut toolbox = Toolbox {
             specs: vec![finish::spec(&config.key_results)],
             tools: Vec::new(),
+            servers: Servers::default(),
             workspace,
             workspace_path: config.workspace.clone(),
             child_environment: config.child_environment.clone(),
             secrets: config.secrets.clone(),
         };
         let mut faults = Vec::new();
-        for entry in &config.tools {
+        let (servers, others): (Vec<_>, Vec<_>) =
+            config.tools.iter().partition(|entry| matches!(entry.kind, ToolKind::Mcp(_)));
+        for entry in others {
             match toolbox.add(entry, &config.network, roots) {
                 Ok(()) => {}
                 Err(what) if entry.is_required => faults.push(format!("{}: {}: {what}", entry.place, entry.name)),
                 Err(what) => warn!("tool {}: not offered: {what}", entry.name),
             }
         }
+        if faults.is_empty() {
+            let servers = servers.into_iter().map(|entry| (entry, toolbox.surroundings(entry))).collect();
+            (toolbox.servers, faults) = Servers::start(servers, &config.network, roots);
+            toolbox.add_servers();
+        }
         if faults.is_empty() { Ok(toolbox) } else { Err(faults) }
+    }
+
+    /// Puts the tools of the servers behind ours, whose place does not change.
+    fn add_servers(&mut self) {
+        self.specs.truncate(1 + self.tools.len());
+        let taken: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        let specs = self.servers.specs(&taken);
+        self.specs.extend(specs);
+    }
+
+    /// Looks whether servers offer other tools now. To be called before a turn.
+    pub fn refresh(&mut self) {
+        if self.servers.refresh() {
+            self.add_servers();
+        }
     }
 
     fn add(&mut self, entry: &ToolEntry, network: &Network, roots: &Roots) -> Result<(), String> {
@@ -155,6 +187,8 @@ impl Toolbox {
                 vec![Code::Command(options.clone())]
             }
             ToolKind::Git(options) => vec![Code::Git(Git::probe(*options, path, &self.surroundings(entry))?)],
+            // They are started together.
+            ToolKind::Mcp(_) => Vec::new(),
             ToolKind::HttpRequest(options) => vec![Code::Web(Web::new(options.clone(), network.clone(), roots))],
             // Without git it tells everything but what changes often.
             ToolKind::CodeAnalyzer => {
@@ -180,8 +214,12 @@ impl Toolbox {
         names.join(", ")
     }
 
-    /// Whether a call of this tool changes nothing, so that it may simply be run again. True when there is no such tool.
-    pub fn is_read_only(&self, name: &str) -> bool {
+    /// Whether a call of this tool may simply be run again, because it changes nothing, or its server says that it does no
+    /// harm. True when there is no such tool.
+    pub fn is_repeatable(&self, name: &str) -> bool {
+        if self.servers.has(name) {
+            return self.servers.is_repeatable(name);
+        }
         self.tools.iter().filter(|tool| tool.name() == name).all(|tool| match &tool.code {
             Code::File(file_tool) => file_tool.is_read_only(),
             Code::CodeAnalyzer(_) => true,
@@ -190,15 +228,18 @@ impl Toolbox {
     }
 
     /// Runs a call. The arguments fit the tool's schema when its code sees them.
-    pub fn run(&self, call: &ToolCall) -> Result<String, ToolError> {
-        let tool = self.tools.iter().find(|tool| tool.name() == call.name);
-        let spec = self.specs.iter().find(|spec| spec.name == call.name);
-        let (Some(tool), Some(spec)) = (tool, spec) else {
+    pub fn run(&mut self, call: &ToolCall) -> Result<String, ToolError> {
+        let Some(spec) = self.specs.iter().find(|spec| spec.name == call.name) else {
             let names = self.describe();
             let name = excerpt::beginning(&call.name, TOOL_NAME_BYTES_SHOWN);
-            return Err(ToolError::Unknown(format!("there is no tool {name}; the tools are: {names}")));
+            let why = if self.servers.had(&call.name) { ", its server does not offer it any more" } else { "" };
+            return Err(ToolError::Unknown(format!("there is no tool {name}{why}; the tools are: {names}")));
         };
         let arguments = call.arguments_object().map_err(ToolError::Arguments)?;
+        let Some(tool) = self.tools.iter().find(|tool| tool.name() == call.name) else {
+            // A server knows more of JSON Schema than we do.
+            return self.servers.call(&call.name, &arguments);
+        };
         let mistakes = schema::mistakes(&spec.parameters, &arguments);
         if !mistakes.is_empty() {
             return Err(ToolError::Arguments(mistakes.join("; ")));

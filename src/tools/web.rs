@@ -212,7 +212,7 @@ fn read_question(arguments: &Map<String, Value>) -> Result<Question, ToolError> 
 }
 
 /// Where a `Location` leads (RFC 9110, section 10.2.2), for the forms that are in use.
-fn joined(base: &str, location: &str) -> String {
+pub fn joined(base: &str, location: &str) -> String {
     let location = location.trim();
     let scheme_end = base.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = base.split_at(scheme_end);

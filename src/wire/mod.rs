@@ -6,6 +6,7 @@
 
 mod anthropic;
 mod gemini;
+pub mod mcp;
 mod mistral;
 pub mod ollama;
 mod openai;

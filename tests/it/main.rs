@@ -5,6 +5,8 @@
 
 mod chat;
 mod dialects;
+mod mcp_server;
+mod mcp_transports;
 mod runtime;
 mod server;
 mod tls;
@@ -20,6 +22,10 @@ mod formats;
 mod git;
 mod http_tool;
 mod limits;
+mod mcp;
+mod mcp_calls;
+mod mcp_list;
+mod mcp_start;
 mod network;
 mod output;
 mod prompt;

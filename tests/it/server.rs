@@ -238,7 +238,7 @@ impl Exchange {
     }
 
     /// Sends the answer; says whether the connection can carry another request.
-    fn play(&self, connection: &mut BufReader<TcpStream>) -> std::io::Result<bool> {
+    pub fn play(&self, connection: &mut BufReader<TcpStream>) -> std::io::Result<bool> {
         let (head, body) = (self.head(), self.framed_body());
         let stream = connection.get_mut();
         match self.delivery {
@@ -344,7 +344,10 @@ impl Script {
             .changed
             .wait_timeout_while(self.state(), ARRIVAL_TIMEOUT, |state| state.requests.len() < count)
             .unwrap();
-        assert!(!timeout.timed_out(), "{} of {count} requests arrived in {ARRIVAL_TIMEOUT:?}", state.requests.len());
+        let arrived = state.requests.len();
+        // A panic that holds the lock would poison it for the server's end, whose panic would abort all tests.
+        drop(state);
+        assert!(!timeout.timed_out(), "{arrived} of {count} requests arrived in {ARRIVAL_TIMEOUT:?}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -467,7 +470,7 @@ fn serve(stream: TcpStream, number: usize, script: &Script) {
     let _ = connection.get_ref().shutdown(Shutdown::Both);
 }
 
-fn read_request(connection: &mut BufReader<TcpStream>, number: usize) -> Option<Request> {
+pub fn read_request(connection: &mut BufReader<TcpStream>, number: usize) -> Option<Request> {
     let line = read_line(connection)?;
     let mut words = line.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
@@ -506,7 +509,7 @@ fn read_chunks(connection: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
 }
 
 /// A line without its end; nothing when the peer is gone.
-fn read_line(connection: &mut BufReader<TcpStream>) -> Option<String> {
+pub fn read_line(connection: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = Vec::new();
     connection.read_until(b'\n', &mut line).ok()?;
     let line = String::from_utf8_lossy(&line);

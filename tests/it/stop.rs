@@ -148,7 +148,7 @@ fn a_signal_at_any_moment_of_a_run_is_a_stop() {
 // Nothing stays behind.
 
 /// Whether the process is there and is more than an entry that its parent has not read.
-fn is_alive(id: &str) -> bool {
+pub fn is_alive(id: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| !"ZX".contains(state))
 }

@@ -49,6 +49,11 @@ const ROOMS: &[Room] = &[
     Room { place: "src/wire/", ours: &["crate::conversation", "crate::wire::sse"], others: WORLD },
     Room { place: "src/host/log.rs", ours: &["crate::host::Deadline", "crate::host::sys"], others: &["ureq"] },
     Room {
+        place: "src/host/dialog.rs",
+        ours: &["crate::host::Deadline", "crate::host::process", "crate::host::sys"],
+        others: &["serde", "serde_json", "env_logger"],
+    },
+    Room {
         place: "src/host/",
         // `stop`: a child must not be started and forgotten between two instructions.
         ours: &["crate::host::Deadline", "crate::host::stop", "crate::host::sys"],
