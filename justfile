@@ -36,17 +36,22 @@ run-example:
 test:
     cargo test --locked
 
-# Measure: lines per second of the analyzer, memory of a tool that prints much
+# Measure: lines per second of the analyzer, memory of a tool that prints much, start with MCP servers
 bench:
     cargo bench --locked --bench bench
+    cargo bench --locked --bench mcp
 
 # Measure: tokens sent over 500 turns in windows of several sizes, and how much of each request stayed identical
 bench-context:
     cargo bench --locked --bench context
 
-# Hold requests to the vendors' Python types, and run through a real LiteLLM proxy; needs PyPI, ends with 75 without
+# Hold requests to the vendors' Python types, run through a real LiteLLM proxy and with MCP servers of others; ends with 75 without PyPI or npm
 interop:
     bash tests/interop/run
+
+# The official conformance suite for MCP clients, each scenario without OAuth; needs PyPI and npm, ends with 75 without
+conformance:
+    bash tests/conformance/run
 
 # The whole gate: format, lints with warnings denied, tests
 check: && test
