@@ -29,6 +29,7 @@
 //! ├── verify.rs            are the key results met? checks by command
 //! ├── verifier.rs          are the key results met? the second opinion of another model
 //! ├── secret.rs            what must not leave, and how it is masked. Pure
+//! ├── sort.rs              sorting, compiled once. Pure
 //! ├── testing.rs           for tests only: the random generator, the golden files
 //! ├── config/              ENVIRONMENT → Config, all mistakes in one go
 //! │   ├── mod.rs           the whole; the only reader of the environment
@@ -105,6 +106,7 @@ mod outcome;
 mod progress;
 mod prompt;
 mod secret;
+mod sort;
 #[cfg(test)]
 mod testing;
 mod tools;

@@ -10,6 +10,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::sort;
+
 /// A secret shorter than this is not masked: it would also be found where nobody wrote it. `config` warns about it.
 pub const SECRET_BYTES_MIN: usize = 6;
 
@@ -58,7 +60,7 @@ impl Secrets {
             let telling = lines.filter(|line| line.len() >= SECRET_LINE_BYTES_MIN && !line.starts_with("-----"));
             telling.for_each(|line| self.add_forms(line, &mask));
         }
-        self.needles.sort_by_key(|(needle, _)| std::cmp::Reverse(needle.0.len()));
+        self.needles = sort::by_key_reversed(self.needles.drain(..), |(needle, _)| needle.0.len());
     }
 
     fn add_forms(&mut self, value: &str, mask: &str) {

@@ -4,10 +4,11 @@
 //! that ends early can say what it did. It follows the records, as the conversation does. Surprising: the model's own words
 //! are not in it, because the verifier must not be talked into anything.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::conversation::{Record, ToolCall};
 use crate::secret::Secrets;
+use crate::sort;
 use crate::tools::excerpt;
 
 /// Calls that are kept; the oldest go first.
@@ -125,20 +126,20 @@ impl Trail {
     /// The calls that bear on the evidence, within `bytes_max`: first those that it names, then the newest; in the order in
     /// which they were made. And how many others there are.
     pub fn bearing_on(&self, evidence: &[&str], bytes_max: usize) -> (Vec<&Step>, usize) {
-        let named: BTreeSet<String> = evidence.iter().flat_map(|text| words(text)).collect();
+        let named: HashSet<String> = evidence.iter().flat_map(|text| words(text)).collect();
         let score =
             |step: &Step| words(&step.arguments).chain(words(&step.tool)).filter(|word| named.contains(word)).count();
-        let mut ranked: Vec<(usize, &Step)> = self.steps.iter().map(|step| (score(step), step)).collect();
-        ranked.sort_by_key(|(score, step)| std::cmp::Reverse((*score > 0, step.number)));
+        // The newest first, and then those that are named before the others.
+        let ranked = sort::by_key_reversed(self.steps.iter().rev(), |step| usize::from(score(step) > 0));
         let mut bytes = 0;
         let mut shown: Vec<&Step> = Vec::new();
-        for (_, step) in ranked {
+        for step in ranked {
             if bytes + step.bytes() <= bytes_max {
                 bytes += step.bytes();
                 shown.push(step);
             }
         }
-        shown.sort_by_key(|step| step.number);
+        let shown = sort::by_key(shown, |step| step.number as u64);
         let others = self.forgotten + self.steps.len() - shown.len();
         (shown, others)
     }

@@ -2,7 +2,7 @@
 //!
 //! What is told to the model with its value, what by its name only, and what not at all (`contract.md`, Context).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// Names of the platform's own variables: of no use to the model, or telling it about the cluster.
@@ -88,7 +88,7 @@ fn is_provider(name: &str) -> bool {
 }
 
 /// The Services whose addresses Kubernetes puts into the environment: each has a host and a port variable.
-fn service_links(variables: &BTreeMap<String, OsString>) -> BTreeSet<&str> {
+fn service_links(variables: &BTreeMap<String, OsString>) -> Vec<&str> {
     variables
         .keys()
         .filter_map(|name| name.strip_suffix("_SERVICE_HOST"))
@@ -96,7 +96,7 @@ fn service_links(variables: &BTreeMap<String, OsString>) -> BTreeSet<&str> {
         .collect()
 }
 
-fn is_link(name: &str, services: &BTreeSet<&str>) -> bool {
+fn is_link(name: &str, services: &[&str]) -> bool {
     services.iter().any(|service| {
         name.strip_prefix(service).is_some_and(|rest| {
             rest == "_SERVICE_HOST"

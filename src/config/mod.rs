@@ -176,7 +176,9 @@ pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
     pub fn of_process() -> Environment {
-        Environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+        let mut variables = BTreeMap::new();
+        variables.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))));
+        Environment(variables)
     }
 
     #[cfg(test)]

@@ -89,6 +89,13 @@ pub struct Entries {
     pub has_more: bool,
 }
 
+impl Entries {
+    /// By name.
+    pub fn sort(&mut self) {
+        self.entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    }
+}
+
 /// What a write did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Written {

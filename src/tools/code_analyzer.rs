@@ -23,6 +23,7 @@ use super::walk::{Missed, Step, walk_choosing};
 use crate::conversation::ToolSpec;
 use crate::host::Deadline;
 use crate::host::workspace::{Directory, Entry, Kind, Workspace, shown};
+use crate::sort;
 
 pub const NAME: &str = "code_analyzer";
 
@@ -225,7 +226,7 @@ impl Survey {
         self.find_repeats(file, &metrics.code);
         self.functions.extend(metrics.functions.into_iter().map(|function| Found { file, function }));
         if self.functions.len() > FUNCTIONS_MAX {
-            self.functions.sort_unstable_by_key(|found| std::cmp::Reverse(score(&found.function)));
+            self.functions = sort::by_key_reversed(self.functions.drain(..), |found| score(&found.function));
             self.functions.truncate(FUNCTIONS_KEPT);
         }
     }
@@ -306,9 +307,7 @@ impl Survey {
             return text.push_str("[no source file of a known language here]\n\n");
         }
         text.push_str("Lines (files, code, comments, blanks)\n");
-        let mut languages: Vec<_> = self.languages.iter().collect();
-        languages.sort_by_key(|(_, (_, lines))| std::cmp::Reverse(lines.code));
-        for (name, (files, lines)) in languages {
+        for (name, (files, lines)) in sort::by_key_reversed(&self.languages, |(_, (_, lines))| lines.code) {
             text.push_str(&format!("{name}: {files}, {}, {}, {}\n", lines.code, lines.comments, lines.blanks));
         }
         text.push('\n');
@@ -335,8 +334,8 @@ impl Survey {
             )
         };
         let mut rank = |title: &str, least: usize, key: &dyn Fn(&Found) -> usize| {
-            let mut found: Vec<&Found> = self.functions.iter().filter(|found| key(found) >= least).collect();
-            found.sort_by_key(|found| std::cmp::Reverse(key(found)));
+            let found = self.functions.iter().filter(|found| key(found) >= least);
+            let found = sort::by_key_reversed(found, |found| key(found));
             section(text, title, limit, found.iter().map(|found| line(found)));
         };
         rank(
@@ -351,16 +350,14 @@ impl Survey {
     }
 
     fn tell_files(&self, text: &mut String, limit: usize) {
-        let mut files: Vec<_> = self.files.iter().collect();
-        files.sort_by_key(|(_, code)| std::cmp::Reverse(*code));
+        let files = sort::by_key_reversed(&self.files, |(_, code)| *code);
         section(
             text,
             "Largest files",
             limit,
             files.iter().map(|(path, code)| format!("{path}:1 {code} lines of code")),
         );
-        let mut repeats = self.repeats.clone();
-        repeats.sort_by_key(|repeat| std::cmp::Reverse(repeat.lines));
+        let repeats = sort::by_key_reversed(&self.repeats, |repeat| repeat.lines);
         let lines = repeats.iter().map(|repeat| {
             let (place, of) = (self.place(repeat.file, repeat.first_line), self.place(repeat.of_file, repeat.of_line));
             format!("{place} repeats about {} lines of {of}", repeat.lines)

@@ -5,6 +5,8 @@
 //! a number is off by a little; it never fails. What may surprise: a text of several lines counts as code, a docstring as a
 //! comment.
 
+use crate::sort;
+
 /// Words, braces and signs of a language, as far as they are needed here.
 #[derive(Debug, PartialEq)]
 pub struct Language {
@@ -411,8 +413,7 @@ impl Follower {
         while !self.blocks.is_empty() {
             self.close(last_line);
         }
-        self.done.sort_by_key(|function| function.line);
-        self.done
+        sort::by_key(self.done, |function| function.line as u64)
     }
 
     fn line_by_indentation(&mut self, number: usize, clean: &str) {

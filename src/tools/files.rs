@@ -441,7 +441,7 @@ fn list_directory(
     let path = Path::new(schema::optional_text(arguments, "path")?.unwrap_or("."));
     let directory = workspace.open_directory(path)?;
     let mut found = directory.entries(LIST_ENTRIES_MAX)?;
-    found.entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    found.sort();
     let mut lines = Lines::new(output_bytes_max.saturating_sub(NOTES_BYTES_MAX), LIST_LINES_MAX);
     for entry in &found.entries {
         if !lines.has_room() {

@@ -23,6 +23,7 @@ use crate::conversation::ToolSpec;
 use crate::host::process;
 use crate::host::workspace::Workspace;
 use crate::secret::Secrets;
+use crate::sort;
 
 pub const NAME: &str = "git";
 
@@ -243,14 +244,12 @@ impl Git {
         let words =
             ["log", "--no-merges", "--format=", "--name-only", "--relative", "--no-renames", "-z", &count, "--", "."];
         let Ok(text) = self.ask(&words, &surroundings) else { return Vec::new() };
-        let mut counts = std::collections::HashMap::<&str, usize>::new();
+        let mut counts = std::collections::BTreeMap::<&str, usize>::new();
         for path in text.split('\0').map(str::trim).filter(|path| !path.is_empty()) {
             *counts.entry(path).or_default() += 1;
         }
-        let mut sorted: Vec<(String, usize)> =
-            counts.into_iter().map(|(path, count)| (path.to_owned(), count)).collect();
-        sorted.sort_unstable_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
-        sorted
+        let by_path = counts.into_iter().map(|(path, count)| (path.to_owned(), count));
+        sort::by_key_reversed(by_path, |(_, count)| *count)
     }
 
     /// The arguments, if each of them is accepted.

@@ -123,7 +123,7 @@ fn list(
     missed.entries_max_reached |= found.has_more;
     *entries_left -= found.entries.len();
     found.entries.retain(|entry| entry.name != ".git");
-    found.entries.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+    found.sort();
     Some((directory, found.entries.into_iter()))
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::sse::Event;
 use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
 use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
+use crate::sort;
 
 /// Characters of an unreadable body that an error quotes.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -341,9 +342,9 @@ impl Stream {
         }
     }
 
-    pub fn finish(mut self) -> Result<Turn, DecodeError> {
-        self.items.sort_by_key(|(index, _)| index.unwrap_or(u64::MAX));
-        let items: Vec<Value> = self.items.into_iter().map(|(_, item)| item).collect();
+    pub fn finish(self) -> Result<Turn, DecodeError> {
+        let items = sort::by_key(self.items, |(index, _)| index.unwrap_or(u64::MAX));
+        let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
         let mut response = match self.response {
             Some(response) => response,
             None if self.is_done && !items.is_empty() => json!({"status": "completed"}),
