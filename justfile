@@ -3,6 +3,18 @@
 target_dir := env('CARGO_TARGET_DIR', 'target')
 triple := arch() + '-unknown-linux-musl'
 executable := target_dir / triple / 'release' / 'thoughtmesh-runtime'
+image := 'thoughtmesh-runtime:' + version
+version := `sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml`
+
+# Crates are named in the executable by their own names, wherever cargo keeps their sources
+crates := env('CARGO_HOME', env('HOME', '') / '.cargo') / 'registry/src/index.crates.io-1949cf8c6b5b557f'
+# As .cargo/config.toml and the Containerfile have it: flags in the environment take the place of those there.
+packed := '-C link-arg=-Wl,-z,pack-relative-relocs'
+
+# What the example is told, on this machine and in the image
+export example_objective := 'Analyze the repository and create a performance optimization report'
+export example_key_results := '["Identify top 5 bottlenecks", "Suggest concrete improvements", "Estimate performance gains"]'
+export example_tools := '[{"name": "filesystem"}]'
 
 # List the recipes
 default:
@@ -21,14 +33,12 @@ run-example:
         echo 'using the model of THOUGHTMESH_MODEL_CONFIG' >&2
     fi
     # Whatever else is in the environment would be told to the model as context. Unset, because arguments of `env -i` can be read by others.
+    export THOUGHTMESH_OBJECTIVE=$example_objective THOUGHTMESH_KEY_RESULTS=$example_key_results THOUGHTMESH_TOOLS=$example_tools
     kept='PATH|HOME|RUST_LOG|SSL_CERT_(FILE|DIR)|((HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy)'
     kept+='|(THOUGHTMESH|OPENAI|AZURE|ANTHROPIC|GOOGLE|GEMINI|GCE|MISTRAL|OLLAMA)_.*'
     for name in $(compgen -e); do
         [[ "$name" =~ ^($kept)$ ]] || unset "$name"
     done
-    export THOUGHTMESH_OBJECTIVE='Analyze the repository and create a performance optimization report'
-    export THOUGHTMESH_KEY_RESULTS='["Identify top 5 bottlenecks", "Suggest concrete improvements", "Estimate performance gains"]'
-    export THOUGHTMESH_TOOLS='[{"name": "filesystem"}]'
     export THOUGHTMESH_WORKSPACE='{{ justfile_directory() }}'
     exec env -u _ -u SHLVL {{ quote(target_dir / 'debug' / 'thoughtmesh-runtime') }}
 
@@ -68,7 +78,7 @@ bench-journal:
 
 # Build the static executable for this machine's architecture, and show its kind and size
 build:
-    cargo build --release --locked --target {{ triple }}
+    RUSTFLAGS="${RUSTFLAGS:-{{ packed }}} --remap-path-prefix={{ crates }}=" cargo build --release --locked --target {{ triple }}
     @! command -v file >/dev/null || file {{ quote(executable) }}
     @echo {{ quote(executable) }}: $(wc -c <{{ quote(executable) }}) bytes
 
@@ -76,16 +86,65 @@ build:
 image *options:
     #!/usr/bin/env bash
     set -euo pipefail
-    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
     revision=$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown)
+    # The time of the commit in place of now, so that the same commit is the same image.
+    export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
     for tool in podman docker buildah; do
         if "$tool" info &>/dev/null; then
-            exec "$tool" build --file Containerfile --tag "thoughtmesh-runtime:$version" \
-                --build-arg VERSION="$version" --build-arg REVISION="$revision" {{ options }} .
+            time=(--timestamp "$SOURCE_DATE_EPOCH")
+            [[ "$tool" != docker ]] || time=()
+            exec "$tool" build --file Containerfile --tag {{ quote(image) }} "${time[@]}" \
+                --label org.opencontainers.image.version={{ quote(version) }} \
+                --label org.opencontainers.image.revision="$revision" {{ options }} .
         fi
     done
     echo 'image: neither podman nor docker nor buildah works here, install one of them' >&2
     exit 1
+
+# The name that `just image` gives it
+[private]
+image-name:
+    @echo localhost/{{ image }}
+
+# Run the example inside the image: read-only root, no capabilities, no new privileges, a random user, no network
+run-image *options:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    tool=podman
+    podman info &>/dev/null || tool=docker
+    workspace=$(mktemp -d)
+    trap 'rm -rf "$workspace"' EXIT
+    mkdir -p "$workspace/target" "$workspace/tests" target
+    cp -r src "$workspace/"
+    cp -r tests/example "$workspace/tests/"
+    chmod -R a+rwX "$workspace"
+    "$tool" run --rm --read-only --cap-drop all --security-opt no-new-privileges --network none \
+        --user $((100000 + RANDOM * 32768 + RANDOM)) --volume "$workspace:/workspace" \
+        --env THOUGHTMESH_MODEL_CONFIG='{"provider": "replay", "name": "tests/example/transcript.jsonl"}' \
+        --env THOUGHTMESH_OBJECTIVE="$example_objective" --env THOUGHTMESH_KEY_RESULTS="$example_key_results" \
+        --env THOUGHTMESH_TOOLS="$example_tools" {{ options }} {{ quote(image) }}
+    cp "$workspace/target/performance-report.md" target/
+
+# Build executable and image twice, in different folders at different times, and compare every byte
+reproducible: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    copy=$scratch/another/folder/with/a/longer/name
+    mkdir -p "$copy" "$scratch/first" "$scratch/second"
+    cp {{ quote(executable) }} "$scratch/first/"
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory "$copy"
+    CARGO_TARGET_DIR=$copy/target just --justfile "$copy/justfile" build
+    cp "$copy/target/{{ triple }}/release/thoughtmesh-runtime" "$scratch/second/"
+    cmp "$scratch"/{first,second}/thoughtmesh-runtime
+    for build in first second; do
+        just image --quiet --no-cache --build-context "build=$scratch/$build"
+        podman save --quiet --format oci-archive --output "$scratch/$build.tar" {{ quote(image) }}
+    done
+    cmp "$scratch"/{first,second}.tar
+    (cd "$scratch" && sha256sum first/thoughtmesh-runtime first.tar)
+    echo 'reproducible: both builds have the same bytes'
 
 # Rewrite the golden wire files from what the code does now; review the diff
 golden:
