@@ -6,6 +6,8 @@ executable := target_dir / triple / 'release' / 'thoughtmesh-runtime'
 image := 'thoughtmesh-runtime:' + version
 version := `sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml`
 
+tools := target_dir / 'tools/bin'
+
 # Crates are named in the executable by their own names, wherever cargo keeps their sources
 crates := env('CARGO_HOME', env('HOME', '') / '.cargo') / 'registry/src/index.crates.io-1949cf8c6b5b557f'
 # As .cargo/config.toml and the Containerfile have it: flags in the environment take the place of those there.
@@ -145,6 +147,35 @@ reproducible: build
     cmp "$scratch"/{first,second}.tar
     (cd "$scratch" && sha256sum first/thoughtmesh-runtime first.tar)
     echo 'reproducible: both builds have the same bytes'
+
+# List what is in the executable, as CycloneDX from Cargo.lock, in target/sbom.cdx.json
+sbom: (tool 'cargo-cyclonedx' '0.5.9')
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+    # It writes beside Cargo.toml and nowhere else.
+    trap 'rm -f sbom.json' EXIT
+    {{ tools }}/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --target {{ triple }} --override-filename sbom
+    mv sbom.json target/sbom.cdx.json
+    echo 'sbom: target/sbom.cdx.json'
+
+# Check the crates' licenses, sources and known advisories; ends with 75 when the database of advisories is out of reach
+deny: (tool 'cargo-deny' '0.20.2')
+    #!/usr/bin/env bash
+    set -euo pipefail
+    deny() { {{ tools }}/cargo-deny --locked --config .ci/deny.toml "$@"; }
+    deny check licenses bans sources
+    if ! timeout 120 {{ tools }}/cargo-deny --locked --config .ci/deny.toml fetch db; then
+        echo 'deny: the database of advisories cannot be fetched, ADVISORIES WERE NOT CHECKED' >&2
+        exit 75
+    fi
+    deny check --disable-fetch advisories
+
+# A tool of crates.io, in target/tools; optimized for being there soon
+[private]
+tool name version:
+    @{{ tools }}/{{ name }} {{ trim_start_match(name, 'cargo-') }} --version 2>/dev/null | grep -qw {{ version }} \
+        || cargo install --quiet --locked --debug --root {{ tools }}/.. --target-dir {{ target_dir / 'tools-build' }} {{ name }}@{{ version }}
 
 # Rewrite the golden wire files from what the code does now; review the diff
 golden:
