@@ -148,6 +148,10 @@ reproducible: build
     (cd "$scratch" && sha256sum first/thoughtmesh-runtime first.tar)
     echo 'reproducible: both builds have the same bytes'
 
+# Run the image as a cluster does, with podman and runc; needs root, ends with 75 where containers are forbidden
+containers:
+    bash tests/containers/run
+
 # List what is in the executable, as CycloneDX from Cargo.lock, in target/sbom.cdx.json
 sbom: (tool 'cargo-cyclonedx' '0.5.9')
     #!/usr/bin/env bash
