@@ -160,7 +160,11 @@ sbom: (tool 'cargo-cyclonedx' '0.5.9')
     # It writes beside Cargo.toml and nowhere else.
     trap 'rm -f sbom.json' EXIT
     {{ tools }}/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --target {{ triple }} --override-filename sbom
+    mkdir -p target
     mv sbom.json target/sbom.cdx.json
+    cargo tree --locked --target {{ triple }} --edges normal --prefix none --format '{p}' | while read -r name _; do
+        grep -q "\"name\": \"$name\"" target/sbom.cdx.json || { echo "sbom: lacks $name" >&2; exit 1; }
+    done
     echo 'sbom: target/sbom.cdx.json'
 
 # Check the crates' licenses, sources and known advisories; ends with 75 when the database of advisories is out of reach
