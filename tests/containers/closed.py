@@ -15,7 +15,7 @@ import tempfile
 import unittest
 
 import readme
-from peers import Model, Resolver, finish
+from peers import Authority, Model, Registry, Resolver, finish
 
 EXECUTABLE = sys.argv.pop()
 WAIT_SECONDS = 60
@@ -45,9 +45,19 @@ class Traced:
             shutil.copytree(readme.ROOT / "tests/example", workspace / "tests/example")
             (workspace / "target").mkdir()
             trace = pathlib.Path(folder, "trace")
-            command = ["strace", "--follow-forks", "--trace=%network", "--string-limit=0", f"--output={trace}", EXECUTABLE, *arguments]
+            command = [
+                "strace",
+                "--follow-forks",
+                "--trace=%network",
+                "--string-limit=0",
+                f"--output={trace}",
+                EXECUTABLE,
+                *arguments,
+            ]
             variables = {"PATH": os.environ["PATH"], "THOUGHTMESH_MODEL_CONFIG": json.dumps(config), **example(), **environment}
-            self.ended = subprocess.run(command, cwd=workspace, env=variables, capture_output=True, text=True, timeout=WAIT_SECONDS)
+            self.ended = subprocess.run(
+                command, cwd=workspace, env=variables, capture_output=True, text=True, timeout=WAIT_SECONDS
+            )
             self.trace = trace.read_text()
             self.has_report = (workspace / "target/performance-report.md").exists()
         self.peers = set()
@@ -87,7 +97,11 @@ class Closed(unittest.TestCase):
 
     def test_a_tool_connects_to_what_it_was_told(self):
         with Model([finish(), finish()]) as other, Model([]) as model:
-            request = {"method": "POST", "url": f"http://127.0.0.1:{other.port}/v1/chat/completions", "body": '{"model": "m", "messages": []}'}
+            request = {
+                "method": "POST",
+                "url": f"http://127.0.0.1:{other.port}/v1/chat/completions",
+                "body": '{"model": "m", "messages": []}',
+            }
             model.script += [[("http_request", request)], finish()]
             config = {"provider": "openai-compatible", "name": "m", "endpoint": f"http://127.0.0.1:{model.port}/v1"}
             tools = json.dumps([{"name": "http_request", "config": {"allow": ["127.0.0.1"]}}])
@@ -100,6 +114,28 @@ class Closed(unittest.TestCase):
         self.achieved(run)
         calls = [line for line in run.trace.splitlines() if re.search(r"\b(socket|connect|sendto|sendmsg)\(", line)]
         self.assertEqual(calls, [])
+
+    def test_the_image_is_carried_in_a_file_and_pushed(self):
+        lines = [line.strip() for line in readme.lines_with("podman ") if " build " not in line]
+        self.assertEqual([line.split()[1] for line in lines], ["save", "load", "push"])
+        with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("w") as hosts:
+            hosts.write("127.0.0.1 registry.internal\n")
+            hosts.flush()
+            subprocess.run(["mount", "--bind", hosts.name, "/etc/hosts"], check=True)
+            self.addCleanup(subprocess.run, ["umount", "/etc/hosts"], check=True)
+            authority = Authority(folder)
+            pulled = "podman pull --quiet registry.internal/thoughtmesh-runtime:0.1.0"
+            with Registry(authority.certificate("registry.internal")):
+                environment = {**os.environ, "SSL_CERT_FILE": str(authority.root)}
+                for line in [*lines, pulled]:
+                    ended = subprocess.run(
+                        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS
+                    )
+                    self.assertEqual(ended.returncode, 0, f"{line}: {ended.stderr}")
+            image = subprocess.run(
+                ["podman", "image", "inspect", "--format={{.Id}}", "thoughtmesh-runtime:0.1.0"], capture_output=True, text=True
+            )
+            self.assertEqual(ended.stdout, image.stdout)
 
     def test_a_check_asks_nobody(self):
         config = {"provider": "openai-compatible", "name": "m", "endpoint": "http://vllm.models.svc:8000/v1"}

@@ -24,7 +24,9 @@ class Derived(Case):
             return [message["content"] for message in messages if message["role"] == "tool"]
 
     def test_the_shell_runs_as_a_user_without_an_entry(self):
-        (result,) = self.results([{"name": "shell"}], [("shell", {"command": "id -u; echo a >a.txt; cat a.txt; touch /b 2>&1 || true"})])
+        (result,) = self.results(
+            [{"name": "shell"}], [("shell", {"command": "id -u; echo a >a.txt; cat a.txt; touch /b 2>&1 || true"})]
+        )
         self.assertRegex(result, r"(?s)1000\d{6}\na\n.*Read-only file system")
 
     def test_git_records_in_a_repository_of_the_workspace(self):

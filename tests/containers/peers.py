@@ -1,9 +1,11 @@
-"""What a container talks to in these tests: a model, a name server, a proxy, a certificate authority. Standard library only.
+"""What a container and its cluster talk to in these tests: a model, a name server, a proxy, a certificate authority, a
+registry of images, an API server. Standard library only.
 
 Everything listens on loopback of the network namespace that `run` has made, and writes down what it was asked.
 """
 
 import ipaddress
+import itertools
 import json
 import pathlib
 import socket
@@ -283,6 +285,83 @@ class ApiServer:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Registry:
+    """A registry of images, as far as one push and one pull go (OCI distribution specification 1.1, sections on both)."""
+
+    def __init__(self, certificate, port=443):
+        self.blobs, self.manifests, self.uploads = {}, {}, {}
+        numbers = itertools.count()
+        registry = self
+
+        class Door(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def body(self):
+                if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                pieces = []
+                while size := int(self.rfile.readline(), 16):
+                    pieces.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(pieces)
+
+            def answer(self, status, content=b"", **headers):
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            def do_GET(self):
+                kind, last = self.path.split("/")[-2:]
+                if self.path == "/v2/":
+                    self.answer(200)
+                elif kind == "blobs" and last in registry.blobs:
+                    self.answer(200, registry.blobs[last], Docker_Content_Digest=last)
+                elif kind == "manifests" and last in registry.manifests:
+                    media_type, content = registry.manifests[last]
+                    self.answer(200, content, Content_Type=media_type)
+                else:
+                    self.answer(404, b'{"errors": []}')
+
+            do_HEAD = do_GET
+
+            def do_POST(self):
+                self.body()
+                self.answer(202, Location=f"https://{self.headers['Host']}{self.path.rstrip('/')}/{next(numbers)}")
+
+            def do_PATCH(self):
+                registry.uploads[self.path] = content = self.body()
+                self.answer(202, Location=f"https://{self.headers['Host']}{self.path}", Range=f"0-{len(content) - 1}")
+
+            def do_PUT(self):
+                content, url = self.body(), urllib.parse.urlsplit(self.path)
+                if digest := urllib.parse.parse_qs(url.query).get("digest"):
+                    registry.blobs[digest[0]] = content or registry.uploads[url.path]
+                else:
+                    registry.manifests[url.path.split("/")[-1]] = (self.headers["Content-Type"], content)
+                self.answer(201)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Door)
+        self.server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def __enter__(self):

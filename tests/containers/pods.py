@@ -23,7 +23,7 @@ IMAGE = os.environ["THOUGHTMESH_TEST_IMAGE"]
 WAIT_SECONDS = 60
 RESTRICTED = ["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=32m"]
 KEY = "sk-4f9c2e7b81d05a36"
-# As `restricted` is told to the model's side: nothing of it.
+# What the platform adds, which the model is not told.
 PLATFORM = {
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     "KUBERNETES_PORT": "tcp://10.96.0.1:443",
@@ -82,7 +82,13 @@ class Pod:
 
 
 def model_config(model, **fields):
-    whole = {"provider": "openai-compatible", "name": "gpt-4", "endpoint": f"http://127.0.0.1:{model.port}/v1", "api_key": KEY, **fields}
+    whole = {
+        "provider": "openai-compatible",
+        "name": "gpt-4",
+        "endpoint": f"http://127.0.0.1:{model.port}/v1",
+        "api_key": KEY,
+        **fields,
+    }
     return json.dumps(whole)
 
 
@@ -107,7 +113,12 @@ class Image(Case):
             manifest = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_text())
             names = set()
             for layer in manifest["layers"]:
-                listing = subprocess.run(["tar", "--list", "--file", blobs / layer["digest"].removeprefix("sha256:")], capture_output=True, text=True, check=True)
+                listing = subprocess.run(
+                    ["tar", "--list", "--file", blobs / layer["digest"].removeprefix("sha256:")],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
                 names |= {name.strip("/") for name in listing.stdout.splitlines()} - {""}
         self.assertEqual(names, {"thoughtmesh", "thoughtmesh/runtime", "workspace"})
 
@@ -128,7 +139,13 @@ class Controller(Case):
     def test_an_agent_of_the_controller_reaches_its_objective(self):
         with Model([finish(2)]) as model:
             # Its map of roles, as its types are written by Go's encoder.
-            worker = {"provider": "openai-compatible", "modelName": "gpt-4", "apiKey": KEY, "temperature": "0.2", "params": {"top_p": "0.9"}}
+            worker = {
+                "provider": "openai-compatible",
+                "modelName": "gpt-4",
+                "apiKey": KEY,
+                "temperature": "0.2",
+                "params": {"top_p": "0.9"},
+            }
             roles = {"worker": {**worker, "endpoint": f"http://127.0.0.1:{model.port}/v1", "systemPrompt": ""}}
             variables = {
                 "REGION": "eu-west-3", "GREETING": "Grüße, 世界", "PAGER_TOKEN": "tok-93jf02mf8s",  # envFrom: ConfigMap, Secret
@@ -227,11 +244,11 @@ class ExitCodes(Case):
 class Names(Case):
     SEARCH = ["agents.svc.cluster.local", "svc.cluster.local", "cluster.local"]
 
-    def pod(self, host, model, *options, scheme="http", **more):
+    def pod(self, host, model, *options, scheme="http", ndots=5, **more):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         file = pathlib.Path(self.folder.name, "resolv.conf")
-        file.write_text(f"nameserver 127.0.0.1\nsearch {' '.join(self.SEARCH)}\noptions ndots:5\n")
+        file.write_text(f"nameserver 127.0.0.1\nsearch {' '.join(self.SEARCH)}\noptions ndots:{ndots}\n")
         variables = environment(model, **more)
         variables["THOUGHTMESH_MODEL_CONFIG"] = model_config(model, endpoint=f"{scheme}://{host}:{model.port}/v1")
         return Pod(variables, *RESTRICTED, f"--volume={file}:/etc/resolv.conf:ro", *options)
@@ -240,7 +257,11 @@ class Names(Case):
         with Model([finish()]) as model, Resolver({"vllm.models.svc.cluster.local": "127.0.0.1"}) as resolver:
             with self.pod("vllm.models.svc", model) as pod:
                 self.ends(pod.run(), 0, "finished")
-            names = ["vllm.models.svc.agents.svc.cluster.local", "vllm.models.svc.svc.cluster.local", "vllm.models.svc.cluster.local"]
+            names = [
+                "vllm.models.svc.agents.svc.cluster.local",
+                "vllm.models.svc.svc.cluster.local",
+                "vllm.models.svc.cluster.local",
+            ]
             self.assertEqual(resolver.in_order(), names)
 
     def test_a_name_of_the_world_is_found_after_all_search_domains(self):
@@ -249,6 +270,13 @@ class Names(Case):
                 self.ends(pod.run(), 0, "finished")
             suffixed = [f"api.example.com.{domain}" for domain in self.SEARCH]
             self.assertEqual(resolver.in_order(), [*suffixed, "api.example.com"])
+
+    def test_with_one_dot_a_name_is_asked_for_as_it_is(self):
+        for host in ("gateway.internal", "vllm.models.svc.cluster.local"):
+            with Model([finish()]) as model, Resolver({host: "127.0.0.1"}) as resolver:
+                with self.pod(host, model, ndots=1) as pod:
+                    self.ends(pod.run(), 0, "finished")
+                self.assertEqual(resolver.in_order(), [host])
 
     def test_a_name_server_that_is_not_ready_is_asked_again(self):
         # More often than the resolver of the C library asks within one lookup.
@@ -295,7 +323,9 @@ class Names(Case):
     def test_no_proxy_is_obeyed(self):
         names = {"vllm.models.svc.cluster.local": "127.0.0.1"}
         with Model([finish()]) as model, Proxy(model.port) as proxy, Resolver(names):
-            with self.pod("vllm.models.svc", model, HTTP_PROXY=proxy.url, http_proxy=proxy.url, NO_PROXY=".svc,10.0.0.0/8") as pod:
+            with self.pod(
+                "vllm.models.svc", model, HTTP_PROXY=proxy.url, http_proxy=proxy.url, NO_PROXY=".svc,10.0.0.0/8"
+            ) as pod:
                 self.ends(pod.run(), 0, "finished")
             self.assertEqual(proxy.wanted, [])
 
@@ -323,7 +353,9 @@ class Played:
             container["env"] = [*kept, *({"name": name, "value": value} for name, value in variables.items())]
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "agent-pod"}, "spec": spec}
         maps = [manifest for manifest in readme.manifests() if manifest["kind"] == "ConfigMap"]
-        maps.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "agent-context"}, "data": {"REGION": "eu-west-3"}})
+        maps.append(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "agent-context"}, "data": {"REGION": "eu-west-3"}}
+        )
         self.file = self.path / "pod.yaml"
         self.file.write_text(yaml.safe_dump_all([*maps, pod]))
         # podman 4.3 wants the data of a Secret alone.
@@ -432,7 +464,13 @@ class Readme(Case):
         (line,) = readme.lines_with("kubectl get pods")
         with ApiServer(pods) as api, tempfile.TemporaryDirectory() as home:
             command = line.replace("kubectl", f"kubectl --server={api.url}", 1)
-            read = subprocess.run(["sh", "-c", command], env={"PATH": os.environ["PATH"], "HOME": home}, capture_output=True, text=True, timeout=WAIT_SECONDS)
+            read = subprocess.run(
+                ["sh", "-c", command],
+                env={"PATH": os.environ["PATH"], "HOME": home},
+                capture_output=True,
+                text=True,
+                timeout=WAIT_SECONDS,
+            )
             self.assertEqual(read.stdout, text, read.stderr)
             self.assertTrue(any("job-name=thoughtmesh-agent-task" in path for path in api.asked), api.asked)
 
@@ -441,15 +479,34 @@ class Readme(Case):
             for block in readme.blocks():
                 if "apiVersion:" not in block:
                     continue
-                command = ["kubectl", f"--server={api.url}", "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"]
-                read = subprocess.run(command, input=block, env={"PATH": os.environ["PATH"], "HOME": home}, capture_output=True, text=True, timeout=WAIT_SECONDS)
+                command = [
+                    "kubectl",
+                    f"--server={api.url}",
+                    "create",
+                    "--dry-run=client",
+                    "--validate=false",
+                    "-o",
+                    "json",
+                    "-f",
+                    "-",
+                ]
+                read = subprocess.run(
+                    command,
+                    input=block,
+                    env={"PATH": os.environ["PATH"], "HOME": home},
+                    capture_output=True,
+                    text=True,
+                    timeout=WAIT_SECONDS,
+                )
                 self.assertEqual(read.returncode, 0, read.stderr)
                 decoder, objects, rest = json.JSONDecoder(), [], read.stdout.strip()
                 while rest:
                     found, end = decoder.raw_decode(rest)
                     objects += found["items"] if found["kind"] == "List" else [found]
                     rest = rest[end:].strip()
-                for ours, theirs in zip(readme.manifests("\n" + "".join(f"    {line}\n" for line in block.splitlines())), objects, strict=True):
+                for ours, theirs in zip(
+                    readme.manifests("\n" + "".join(f"    {line}\n" for line in block.splitlines())), objects, strict=True
+                ):
                     theirs["metadata"].pop("namespace", None)
                     self.assertEqual(ours, theirs)
 
@@ -462,16 +519,25 @@ class Closed(Case):
         with tempfile.TemporaryDirectory() as folder:
             authority = Authority(folder)
             file = pathlib.Path(folder, "resolv.conf")
-            file.write_text("nameserver 127.0.0.1\nsearch agents.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n")
-            names = {"ollama.models.svc.cluster.local": "127.0.0.1", "vllm.models.svc.cluster.local": "127.0.0.1", "gateway.internal": "127.0.0.1"}
+            file.write_text(
+                "nameserver 127.0.0.1\nsearch agents.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+            )
+            names = {
+                "ollama.models.svc.cluster.local": "127.0.0.1",
+                "vllm.models.svc.cluster.local": "127.0.0.1",
+                "gateway.internal": "127.0.0.1",
+            }
             for line in configs:
                 config = json.loads(line.strip()) if line.strip().startswith("{") else None
                 host = next((host for host in hosts if config and f"//{host}" in config["endpoint"]), None)
                 if not host:
                     continue
                 certificate = authority.certificate(host) if config["endpoint"].startswith("https") else None
-                with Model([finish()], hosts[host], certificate) as model, Resolver(names):
-                    variables = {"THOUGHTMESH_MODEL_CONFIG": line.strip().replace("sk-…", KEY), "THOUGHTMESH_OBJECTIVE": "Say something."}
+                with Model([finish()], hosts[host], certificate), Resolver(names):
+                    variables = {
+                        "THOUGHTMESH_MODEL_CONFIG": line.strip().replace("sk-…", KEY),
+                        "THOUGHTMESH_OBJECTIVE": "Say something.",
+                    }
                     mounts = [f"--volume={file}:/etc/resolv.conf:ro", f"--volume={authority.root}:/etc/ca/ca.crt:ro"]
                     with Pod({**variables, "SSL_CERT_FILE": "/etc/ca/ca.crt"}, *RESTRICTED, *mounts) as pod:
                         self.ends(pod.run(), 0, "finished")
