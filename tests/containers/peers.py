@@ -248,7 +248,9 @@ class ApiServer:
     """As much of a Kubernetes API server as `kubectl get pods` and a dry run need; `pods` is what it lists."""
 
     KINDS = {
-        "/api/v1": [("pods", "Pod"), ("secrets", "Secret"), ("configmaps", "ConfigMap"), ("persistentvolumeclaims", "PersistentVolumeClaim")],
+        "/api/v1": [
+            ("pods", "Pod"), ("secrets", "Secret"), ("configmaps", "ConfigMap"), ("persistentvolumeclaims", "PersistentVolumeClaim"),
+        ],
         "/apis/batch/v1": [("jobs", "Job"), ("cronjobs", "CronJob")],
     }  # fmt: skip
 

@@ -123,7 +123,9 @@ class Image(Case):
         self.assertEqual(names, {"thoughtmesh", "thoughtmesh/runtime", "workspace"})
 
     def test_the_image_says_what_it_is(self):
-        config = json.loads(podman("image", "inspect", IMAGE).stdout)[0]["Config"]
+        image = json.loads(podman("image", "inspect", IMAGE).stdout)[0]
+        self.assertEqual(image["Architecture"], {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine])
+        config = image["Config"]
         self.assertEqual(config["User"], "65532:65532")
         self.assertEqual(config["WorkingDir"], "/workspace")
         self.assertEqual(config["Entrypoint"], ["/thoughtmesh/runtime"])
