@@ -76,6 +76,19 @@ impl Certificate {
     pub fn pem(&self) -> String {
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64(&self.der))
     }
+
+    /// A server that shows this certificate.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()));
+        let chain = vec![CertificateDer::from(self.der.clone())];
+        let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
+    }
 }
 
 fn der(tag: u8, content: &[u8]) -> Vec<u8> {
@@ -186,15 +199,7 @@ pub struct TlsDoor(Listening);
 
 impl TlsDoor {
     pub fn before(server: &ScriptedServer, certificate: &Certificate) -> TlsDoor {
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certificate.key_der.clone()));
-        let chain = vec![CertificateDer::from(certificate.der.clone())];
-        let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let (config, behind) = (Arc::new(config), server.url().trim_start_matches("http://").to_owned());
+        let (config, behind) = (certificate.server_config(), server.url().trim_start_matches("http://").to_owned());
         // An error is the client's: it did not like the certificate.
         TlsDoor(Listening::start(move |stream| drop(relay_one(stream, config.clone(), &behind))))
     }
