@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::budget::{self, Meter, NextCall};
 use crate::compaction::{self, Older, Plan};
 use crate::config::{Config, ModelConfig};
-use crate::conversation::{Edit, Record, StopReason, ToolCall, ToolResult, Turn, Usage};
+use crate::conversation::{Edit, Record, StopReason, ToolCall, ToolResult, Tools, Turn, Usage};
 use crate::host::stop::{self, Hold};
 use crate::journal::Journal;
 use crate::model::{Model, ModelErrorKind};
@@ -332,7 +332,7 @@ impl Agent {
         }
         self.announce(Record::SummaryStart)?;
         self.prepare_stop(&format!("asking the model for a summary, turn {}", self.progress.spent.turns));
-        match self.model.ask(&question, &[]) {
+        match self.model.ask(&question, &Tools::default()) {
             Ok(turn) => {
                 let is_usable = turn.stop_reason != StopReason::Refused && !turn.text().is_empty();
                 if !is_usable {

@@ -6,6 +6,7 @@
 //! for a whole request, afterwards.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use serde_json::{Value, json};
 
@@ -86,13 +87,13 @@ fn summary_bytes_max(gone: usize) -> usize {
 
 /// Bytes of the messages after the first, up to but not including `end`.
 fn part_bytes_between(conversation: &Conversation, end: usize) -> usize {
-    conversation.messages.get(1..end).unwrap_or_default().iter().map(message_bytes).sum()
+    conversation.messages.get(1..end).unwrap_or_default().iter().map(|message| message_bytes(message)).sum()
 }
 
 /// What these edits win, which all shorten.
 fn won(conversation: &Conversation, edits: &[Edit]) -> usize {
     let wins = edits.iter().filter_map(|edit| match edit {
-        Edit::Shorten { message, text } => match conversation.messages.get(*message)? {
+        Edit::Shorten { message, text } => match &**conversation.messages.get(*message)? {
             Message::ToolResult(result) => Some(result.text.len().saturating_sub(text.len())),
             _ => None,
         },
@@ -103,7 +104,7 @@ fn won(conversation: &Conversation, edits: &[Edit]) -> usize {
 
 /// Where the model's last answer stands; results before it have been read.
 fn last_turn(conversation: &Conversation) -> usize {
-    conversation.messages.iter().rposition(|message| matches!(message, Message::Assistant { .. })).unwrap_or(0)
+    conversation.messages.iter().rposition(|message| matches!(**message, Message::Assistant { .. })).unwrap_or(0)
 }
 
 /// Results become notes of what they were, from the oldest on, until the rest fits or only those of the last turn are left.
@@ -112,7 +113,7 @@ fn shorten_oldest(conversation: &Conversation, bytes_max: usize, secrets: &Secre
     let mut left = bytes(conversation);
     let mut edits = Vec::new();
     for (message, entry) in conversation.messages.iter().enumerate().take(last_turn(conversation)) {
-        let Message::ToolResult(result) = entry else { continue };
+        let Message::ToolResult(result) = &**entry else { continue };
         if left <= bytes_max {
             break;
         }
@@ -136,7 +137,7 @@ fn note(call: Option<&ToolCall>, bytes: usize, is_error: bool, secrets: &Secrets
 }
 
 fn calls(conversation: &Conversation) -> HashMap<&str, &ToolCall> {
-    let parts = conversation.messages.iter().filter_map(|message| match message {
+    let parts = conversation.messages.iter().filter_map(|message| match &**message {
         Message::Assistant { parts } => Some(parts),
         _ => None,
     });
@@ -150,7 +151,7 @@ fn calls(conversation: &Conversation) -> HashMap<&str, &ToolCall> {
 /// The shortest older part whose end makes the rest fit; where none does, all but the last turn.
 fn older(conversation: &Conversation, shorter: &[Edit], bytes_max: usize) -> Option<Older> {
     let messages = &conversation.messages;
-    let kept_at_first = conversation.system.len() + messages.first().map_or(0, message_bytes);
+    let kept_at_first = conversation.system.len() + messages.first().map_or(0, |message| message_bytes(message));
     let room = bytes_max.saturating_sub(kept_at_first + SUMMARY_BYTES_MAX.min(bytes_max / 8));
     let notes: HashMap<usize, usize> = shorter
         .iter()
@@ -163,7 +164,7 @@ fn older(conversation: &Conversation, shorter: &[Edit], bytes_max: usize) -> Opt
     let mut end = None;
     for (index, message) in messages.iter().enumerate().skip(2).rev() {
         rest += notes.get(&index).copied().unwrap_or_else(|| message_bytes(message));
-        let is_cut = matches!(message, Message::Assistant { .. });
+        let is_cut = matches!(**message, Message::Assistant { .. });
         if is_cut && (rest <= room || end.is_none()) {
             end = Some(index);
         }
@@ -180,7 +181,7 @@ fn shorten_latest(conversation: &Conversation, bytes_max: usize) -> Vec<Edit> {
         .iter()
         .enumerate()
         .skip(last_turn(conversation))
-        .filter_map(|(index, message)| match message {
+        .filter_map(|(index, message)| match &**message {
             Message::ToolResult(result) => Some((index, result.text.as_str())),
             _ => None,
         })
@@ -195,11 +196,11 @@ fn shorten_latest(conversation: &Conversation, bytes_max: usize) -> Vec<Edit> {
 }
 
 /// The messages as one JSON object a line, each text cut, at most `bytes_max` bytes: what a summary is made from.
-pub fn transcript(messages: &[Message], bytes_max: usize) -> String {
+pub fn transcript(messages: &[Rc<Message>], bytes_max: usize) -> String {
     let cut = |text: &str| excerpt::excerpt(text, TRANSCRIPT_TEXT_BYTES_MAX, "");
     let mut lines = Vec::new();
     for message in messages {
-        match message {
+        match &**message {
             Message::User { text } => lines.push(json!({"runtime": excerpt::excerpt(text, SUMMARY_BYTES_MAX, "")})),
             Message::ToolResult(result) => lines.push(json!({"result": cut(&result.text), "failed": result.is_error})),
             Message::Assistant { parts } => lines.extend(parts.iter().filter_map(|part| match part {
@@ -224,7 +225,7 @@ fn arguments_text(arguments: &Value) -> String {
 
 /// The size of a conversation, about as it is sent.
 pub fn bytes(conversation: &Conversation) -> usize {
-    conversation.system.len() + conversation.messages.iter().map(message_bytes).sum::<usize>()
+    conversation.system.len() + conversation.messages.iter().map(|message| message_bytes(message)).sum::<usize>()
 }
 
 fn message_bytes(message: &Message) -> usize {
@@ -262,7 +263,7 @@ mod tests {
     }
 
     fn any_conversation(random: &mut Random) -> Conversation {
-        let mut messages = vec![Message::User { text: words(random, 600) }];
+        let mut messages = vec![Rc::new(Message::User { text: words(random, 600) })];
         for turn in 0..random.below(30) {
             let calls = random.below(4);
             let mut parts = vec![Part::Text { text: words(random, 200) }];
@@ -270,17 +271,14 @@ mod tests {
                 let arguments = json!({"text": words(random, 300)});
                 Part::ToolCall(ToolCall { id: format!("{turn}-{call}"), name: "read_file".to_owned(), arguments })
             }));
-            messages.push(Message::Assistant { parts });
+            messages.push(Rc::new(Message::Assistant { parts }));
             for call in 0..calls {
                 let text = words(random, 2000);
-                messages.push(Message::ToolResult(ToolResult {
-                    call_id: format!("{turn}-{call}"),
-                    text,
-                    is_error: false,
-                }));
+                let result = ToolResult { call_id: format!("{turn}-{call}"), text, is_error: false };
+                messages.push(Rc::new(Message::ToolResult(result)));
             }
             if calls == 0 || random.below(5) == 0 {
-                messages.push(Message::User { text: words(random, 500) });
+                messages.push(Rc::new(Message::User { text: words(random, 500) }));
             }
         }
         Conversation { system: words(random, 500), messages }
@@ -290,7 +288,7 @@ mod tests {
     fn assert_whole(conversation: &Conversation) {
         let mut open: Vec<String> = Vec::new();
         for message in &conversation.messages {
-            match message {
+            match &**message {
                 Message::ToolResult(result) => {
                     let place = open.iter().position(|id| *id == result.call_id).expect("a result without its call");
                     open.remove(place);
@@ -345,13 +343,13 @@ mod tests {
 
     #[test]
     fn the_oldest_results_go_first_and_the_last_turn_stays() {
-        let mut messages = vec![Message::User { text: "objective".to_owned() }];
+        let mut messages = vec![Rc::new(Message::User { text: "objective".to_owned() })];
         for turn in 0..10 {
             let call =
                 ToolCall { id: format!("{turn}"), name: "read_file".to_owned(), arguments: json!({"path": "a.txt"}) };
-            messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] });
+            messages.push(Rc::new(Message::Assistant { parts: vec![Part::ToolCall(call)] }));
             let result = ToolResult { call_id: format!("{turn}"), text: "x".repeat(1000), is_error: false };
-            messages.push(Message::ToolResult(result));
+            messages.push(Rc::new(Message::ToolResult(result)));
         }
         let conversation = Conversation { system: String::new(), messages };
         let now = bytes(&conversation);

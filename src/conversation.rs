@@ -6,6 +6,7 @@
 //! provider's prompt cache compares bytes.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,9 +16,13 @@ use serde_json::{Map, Value};
 pub struct Conversation {
     /// The system prompt, the same from the first turn to the last.
     pub system: String,
-    /// In the order they were said.
-    pub messages: Vec<Message>,
+    /// In the order they were said. A message is never changed, only replaced by another one, so that whoever has kept
+    /// one can tell by its place in memory that it is still the same.
+    pub messages: Vec<Rc<Message>>,
 }
+
+/// The tools that are offered. As a message they are never changed while somebody else has kept them.
+pub type Tools = Rc<Vec<ToolSpec>>;
 
 /// One entry of the conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -337,12 +342,13 @@ impl Conversation {
         for edit in edits {
             match edit {
                 Edit::Shorten { message, text } => {
-                    if let Some(Message::ToolResult(result)) = self.messages.get_mut(*message) {
-                        result.text.clone_from(text);
+                    let Some(place) = self.messages.get_mut(*message) else { continue };
+                    if let Message::ToolResult(result) = &**place {
+                        *place = Rc::new(Message::ToolResult(ToolResult { text: text.clone(), ..result.clone() }));
                     }
                 }
                 Edit::Replace { end, text } if (2..=self.messages.len()).contains(end) => {
-                    self.messages.splice(1..*end, [Message::User { text: text.clone() }]);
+                    self.messages.splice(1..*end, [Rc::new(Message::User { text: text.clone() })]);
                 }
                 Edit::Replace { .. } => {}
             }
@@ -351,7 +357,7 @@ impl Conversation {
 
     /// Whether the runtime has said something that begins so.
     pub fn has_said(&self, beginning: &str) -> bool {
-        self.messages.iter().any(|message| matches!(message, Message::User { text } if text.starts_with(beginning)))
+        self.messages.iter().any(|message| matches!(&**message, Message::User { text } if text.starts_with(beginning)))
     }
 
     /// The turn with every call's id made unique in this conversation: servers give none, `"0"`, or the same one again.
@@ -360,7 +366,7 @@ impl Conversation {
         let mut taken: HashSet<String> = self
             .messages
             .iter()
-            .filter_map(|message| match message {
+            .filter_map(|message| match &**message {
                 Message::Assistant { parts } => Some(parts),
                 _ => None,
             })

@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use serde_json::Value;
 
@@ -174,7 +175,7 @@ impl Progress {
             said: Vec::new(),
             is_new: false,
         });
-        self.conversation.messages.push(Message::Assistant { parts: turn.parts });
+        self.conversation.messages.push(Rc::new(Message::Assistant { parts: turn.parts }));
     }
 
     fn add_result(&mut self, result: ToolResult) {
@@ -187,7 +188,7 @@ impl Progress {
         open.result = Some(result);
         if turn.calls.iter().all(|open| open.result.is_some()) {
             let results = turn.calls.iter().filter_map(|open| open.result.clone());
-            self.conversation.messages.extend(results.map(Message::ToolResult));
+            self.conversation.messages.extend(results.map(Message::ToolResult).map(Rc::new));
         }
     }
 
@@ -195,7 +196,7 @@ impl Progress {
         if let Some(turn) = &mut self.open_turn {
             turn.said.push(text.clone());
         }
-        self.conversation.messages.push(Message::User { text });
+        self.conversation.messages.push(Rc::new(Message::User { text }));
     }
 
     fn open_call(&mut self, id: &str) -> Option<&mut OpenCall> {
@@ -353,7 +354,7 @@ mod tests {
         let mut progress = after(&[Record::ModelCallStart, turn(&["1", "2"]), result("2")]);
         assert_eq!(progress.conversation.messages.len(), 1);
         progress.add(result("1"));
-        let ids = progress.conversation.messages.iter().filter_map(|message| match message {
+        let ids = progress.conversation.messages.iter().filter_map(|message| match &**message {
             Message::ToolResult(result) => Some(result.call_id.as_str()),
             _ => None,
         });

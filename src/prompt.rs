@@ -43,7 +43,7 @@ pub fn opening(config: &Config) -> Conversation {
     let limits = tool_limits(&config.tools);
     Conversation {
         system: format!("{base}\n\n{RUNTIME}{limits}\n\n{FINISHING_RULE}"),
-        messages: vec![Message::User { text: first.trim_end().to_owned() }],
+        messages: vec![Message::User { text: first.trim_end().to_owned() }.into()],
     }
 }
 
@@ -93,7 +93,7 @@ arguments as one JSON object and nothing else.";
 pub fn verification(system_prompt: Option<&str>, document: &Value) -> Conversation {
     Conversation {
         system: format!("{}\n\n{VERIFIER_RULE}", system_prompt.unwrap_or(VERIFIER_BASE)),
-        messages: vec![Message::User { text: format!("{document:#}") }],
+        messages: vec![Message::User { text: format!("{document:#}") }.into()],
     }
 }
 
@@ -107,7 +107,7 @@ pub fn summary(config: &Config, transcript: &str) -> Conversation {
     let objective = Value::String(config.objective.clone());
     Conversation {
         system: SUMMARIZER.to_owned(),
-        messages: vec![Message::User { text: format!("Objective: {objective}\n\nTranscript:\n{transcript}") }],
+        messages: vec![Message::User { text: format!("Objective: {objective}\n\nTranscript:\n{transcript}") }.into()],
     }
 }
 

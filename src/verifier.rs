@@ -5,6 +5,8 @@
 //! line of ours. Whatever is not a complete and readable verdict counts as not met: an opinion that nobody can read must
 //! not end a run with 0.
 
+use std::rc::Rc;
+
 use log::{info, warn};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -43,7 +45,7 @@ pub fn ask(model: &mut Model, config: &Config, claims: &[KeyResultState], trail:
     let mut bytes_max = shown_bytes_max(config);
     let turn = loop {
         let question = question(config, claims, trail, bytes_max);
-        match model.ask(&question, &[spec(count)]) {
+        match model.ask(&question, &Rc::new(vec![spec(count)])) {
             Err(error) if error.kind == ModelErrorKind::ContextTooLong && bytes_max > SHOWN_BYTES_MIN => {
                 warn!("verifier: {error}; shown less");
                 bytes_max /= 2;

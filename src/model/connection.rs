@@ -13,11 +13,11 @@ use super::endpoint::{self, Endpoint};
 use super::ollama::Ollama;
 use super::{ModelError, ModelErrorKind, retry};
 use crate::config::{ModelConfig, Network};
-use crate::conversation::{Conversation, StopReason, ToolSpec, Turn, Usage};
+use crate::conversation::{Conversation, StopReason, Tools, Turn, Usage};
 use crate::host::http::{Client, HttpError, HttpFault, Request, Response, Roots};
 use crate::secret::Secrets;
 use crate::wire::{
-    ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Parser, Progress, WireFormat, excerpt,
+    self, ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Parser, Progress, WireFormat, excerpt,
 };
 
 /// Bytes of an answer that are read: far above the longest text a model writes.
@@ -36,6 +36,10 @@ pub struct Connection {
     endpoint: Endpoint,
     credential: Credential,
     options: Options,
+    /// The last one that was sent.
+    request: wire::Request,
+    /// What is offered to a model that cannot call any.
+    no_tools: Tools,
     /// Parameters that the provider refused in this run.
     refused: Vec<String>,
     /// The model cannot call tools: it is asked without them, and finishes in words.
@@ -71,6 +75,8 @@ impl Connection {
             secrets: secrets.clone(),
             client: Client::new(roots),
             proxy: network.proxy_for(&config.endpoint).map(str::to_owned),
+            request: wire::Request::new(endpoint::endpoint(config).format),
+            no_tools: Tools::default(),
             endpoint: endpoint::endpoint(config),
             credential: Credential::of(config),
             options: endpoint::options(config),
@@ -96,7 +102,7 @@ impl Connection {
         &mut self,
         config: &ModelConfig,
         conversation: &Conversation,
-        tools: &[ToolSpec],
+        tools: &Tools,
     ) -> Result<Turn, ModelError> {
         let mut tries = 0;
         loop {
@@ -139,21 +145,16 @@ impl Connection {
     }
 
     /// One try.
-    fn attempt(
-        &mut self,
-        config: &ModelConfig,
-        conversation: &Conversation,
-        tools: &[ToolSpec],
-    ) -> Result<Turn, Fault> {
+    fn attempt(&mut self, config: &ModelConfig, conversation: &Conversation, tools: &Tools) -> Result<Turn, Fault> {
         let headers = self.headers()?;
         if self.endpoint.format == WireFormat::Ollama && !self.ollama.is_prepared() {
             self.prepare_ollama(config, &headers)?;
         }
         // After the preparation, which may show that the model has no tools.
-        let tools = if self.is_without_tools { &[] } else { tools };
-        let body = self.endpoint.format.encode(conversation, tools, &self.options);
-        let turn = self.post(config, &headers, &body)?;
-        let turn = with_estimate(turn, body.len());
+        let tools = if self.is_without_tools { &self.no_tools } else { tools };
+        self.request.encode(conversation, tools, &self.options);
+        let turn = self.post(config, &headers, self.request.body())?;
+        let turn = with_estimate(turn, self.request.body().len());
         if self.endpoint.format == WireFormat::Ollama {
             self.ollama.check_prompt(conversation, tools, turn.usage)?;
         }

@@ -14,7 +14,7 @@ use std::fmt;
 use self::connection::Connection;
 use self::replay::Replay;
 use crate::config::{ModelConfig, Network, Provider};
-use crate::conversation::{Conversation, ToolSpec, Turn};
+use crate::conversation::{Conversation, Tools, Turn};
 use crate::host::http::Roots;
 use crate::secret::Secrets;
 use crate::wire::context_window_in;
@@ -75,7 +75,7 @@ impl Model {
     }
 
     /// The model's answer to the conversation so far. Waits, and asks again, as long as that may help.
-    pub fn ask(&mut self, conversation: &Conversation, tools: &[ToolSpec]) -> Result<Turn, ModelError> {
+    pub fn ask(&mut self, conversation: &Conversation, tools: &Tools) -> Result<Turn, ModelError> {
         match &mut self.source {
             Source::Replay(replay) => replay.next_turn(conversation).ok_or_else(|| ModelError {
                 kind: ModelErrorKind::Unavailable,

@@ -119,7 +119,7 @@ fn filled(text: &str, conversation: &Conversation) -> String {
 }
 
 fn result_of<'a>(conversation: &'a Conversation, id: &str) -> Option<&'a str> {
-    conversation.messages.iter().find_map(|message| match message {
+    conversation.messages.iter().find_map(|message| match &**message {
         Message::ToolResult(result) if result.call_id == id => Some(result.text.as_str()),
         _ => None,
     })
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn results_stand_in_their_places() {
         let result = ToolResult { call_id: "a".to_owned(), text: "7 files".to_owned(), is_error: false };
-        let conversation = Conversation { system: String::new(), messages: vec![Message::ToolResult(result)] };
+        let conversation = Conversation { system: String::new(), messages: vec![Message::ToolResult(result).into()] };
         assert_eq!(
             filled("x {{result:a}}, {{result:b}} {{result:", &conversation),
             "x 7 files, {{result:b}} {{result:"

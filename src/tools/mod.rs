@@ -30,6 +30,7 @@ mod web;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use log::warn;
 use serde_json::{Map, Value};
@@ -43,7 +44,7 @@ use self::shell::Shell;
 use self::web::{Bounds, Web};
 use crate::config::options::{CommandOptions, GitOptions};
 use crate::config::{Config, Network, ToolEntry, ToolKind};
-use crate::conversation::{ToolCall, ToolSpec};
+use crate::conversation::{ToolCall, ToolSpec, Tools};
 use crate::host::http::Roots;
 use crate::host::workspace::Workspace;
 use crate::secret::Secrets;
@@ -81,7 +82,8 @@ impl std::error::Error for ToolError {}
 /// The tools of this run.
 pub struct Toolbox {
     /// What the model sees, `finish` first, the tools of servers last: they may change.
-    specs: Vec<ToolSpec>,
+    specs: Tools,
+    specs_bytes: usize,
     tools: Vec<Tool>,
     servers: Servers,
     workspace: Workspace,
@@ -111,7 +113,9 @@ impl Toolbox {
         let workspace =
             Workspace::open(&config.workspace).map_err(|error| vec![format!("THOUGHTMESH_WORKSPACE: {error}")])?;
         let mut toolbox = Toolbox {
-            specs: vec![finish::spec(&config.key_results)],
+            specs: Tools::default(),
+            // The brackets, less the comma that the last one lacks.
+            specs_bytes: 1,
             tools: Vec::new(),
             servers: Servers::default(),
             workspace,
@@ -119,6 +123,7 @@ impl Toolbox {
             child_environment: config.child_environment.clone(),
             secrets: config.secrets.clone(),
         };
+        toolbox.offer(finish::spec(&config.key_results));
         let mut faults = Vec::new();
         let (servers, others): (Vec<_>, Vec<_>) =
             config.tools.iter().partition(|entry| matches!(entry.kind, ToolKind::Mcp(_)));
@@ -139,10 +144,11 @@ impl Toolbox {
 
     /// Puts the tools of the servers behind ours, whose place does not change.
     fn add_servers(&mut self) {
-        self.specs.truncate(1 + self.tools.len());
-        let taken: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
-        let specs = self.servers.specs(&taken);
-        self.specs.extend(specs);
+        let own = self.specs.iter().take(1 + self.tools.len()).cloned().collect::<Vec<_>>();
+        let taken: Vec<&str> = own.iter().map(|spec| spec.name.as_str()).collect();
+        let servers = self.servers.specs(&taken);
+        (self.specs, self.specs_bytes) = (Tools::default(), 1);
+        own.into_iter().chain(servers).for_each(|spec| self.offer(spec));
     }
 
     /// Looks whether servers offer other tools now. To be called before a turn.
@@ -162,12 +168,17 @@ impl Toolbox {
                     return Err("another entry brings a tool of the same name, give one of them another".to_owned());
                 }
                 None => {
-                    self.specs.push(tool.spec());
+                    self.offer(tool.spec());
                     self.tools.push(tool);
                 }
             }
         }
         Ok(())
+    }
+
+    fn offer(&mut self, spec: ToolSpec) {
+        self.specs_bytes += serde_json::to_vec(&spec).map_or(0, |json| json.len() + 1);
+        Rc::make_mut(&mut self.specs).push(spec);
     }
 
     /// What an entry offers, if it can work here.
@@ -199,13 +210,13 @@ impl Toolbox {
     }
 
     /// What the model sees: the same from the first turn to the last.
-    pub fn specs(&self) -> &[ToolSpec] {
+    pub fn specs(&self) -> &Tools {
         &self.specs
     }
 
     /// The size of what the model sees of the tools, about as it is sent.
     pub fn specs_bytes(&self) -> usize {
-        serde_json::to_vec(&self.specs).map_or(0, |json| json.len())
+        self.specs_bytes
     }
 
     /// The names of the tools, on one line.

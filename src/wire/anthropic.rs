@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
-use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use crate::conversation::{Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
 
 /// Output tokens asked for when the configuration names no limit, because the format requires one. Thinking counts toward
 /// it, so it is generous; every model in service takes it (the smallest maximum is 32,000, "Models overview", read 2026-11),
@@ -39,10 +39,9 @@ struct Request<'a> {
     messages: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
-    let mut messages = messages(&conversation.messages);
-    mark_for_cache(&mut messages);
-    let system = json!([{"type": "text", "text": conversation.system, "cache_control": {"type": "ephemeral"}}]);
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+    let system_block = json!([{"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}]);
     let mut parameters = options.parameters.clone();
     // Tools that run at the provider (web search) can only come from there; they stand before ours.
     let server_tools = match parameters.shift_remove("tools") {
@@ -55,8 +54,8 @@ pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options
         parameters,
         stream: options.stream.then_some(true),
         tools: server_tools.into_iter().chain(tools.iter().map(tool)).collect(),
-        system: (!conversation.system.trim().is_empty()).then_some(system),
-        messages,
+        system: (!system.trim().is_empty()).then_some(system_block),
+        messages: Vec::new(),
     };
     serde_json::to_vec(&request).expect("JSON values under text keys serialize")
 }
@@ -67,40 +66,57 @@ fn max_tokens_default(parameters: &Map<String, Value>) -> u64 {
     MAX_TOKENS_DEFAULT.saturating_add(budget.unwrap_or(0))
 }
 
-/// What is said to the model between two of its turns is one message: results first, as the format wants it, then texts,
-/// each a block of its own, so that a text added later leaves the bytes before it as they are.
-fn messages(conversation: &[Message]) -> Vec<Value> {
-    let mut messages = Vec::new();
-    let (mut results, mut texts) = (Vec::new(), Vec::new());
-    // A result without its call is refused, and the calls of a turn that is not sent have results all the same.
-    let mut answerable: Vec<&str> = Vec::new();
-    for message in conversation {
+/// What was said, in order. What is said to the model between two of its turns is one message: results first, as the format
+/// wants it, then texts, each a block of its own, so that a text added later leaves the bytes before it as they are.
+#[derive(Debug, Default)]
+pub struct Messages {
+    results: Vec<Value>,
+    texts: Vec<Value>,
+    /// A result without its call is refused, and the calls of a turn that is not sent have results all the same.
+    answerable: Vec<String>,
+    /// From the last user message but one on: what may still get or lose a mark.
+    latest: Vec<Value>,
+}
+
+impl Messages {
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
         match message {
-            Message::User { text } => texts.extend(text_block(text)),
-            Message::ToolResult(result) if answerable.contains(&result.call_id.as_str()) => {
-                results.push(tool_result(result));
+            Message::User { text } => self.texts.extend(text_block(text)),
+            Message::ToolResult(result) if self.answerable.contains(&result.call_id) => {
+                self.results.push(tool_result(result));
             }
             Message::ToolResult(_) => {}
             Message::Assistant { parts } => {
                 let blocks = assistant_blocks(parts);
                 if blocks.is_empty() {
-                    answerable.clear();
-                    continue;
+                    return self.answerable.clear();
                 }
-                messages.extend(user_message(&mut results, &mut texts));
-                answerable = call_ids(parts);
-                messages.push(json!({"role": "assistant", "content": blocks}));
+                let said = user_message(&mut self.results, &mut self.texts);
+                self.latest.extend(said.into_iter().chain([json!({"role": "assistant", "content": blocks})]));
+                self.answerable = call_ids(parts);
+                let users = self.latest.iter().enumerate().rev().filter(|(_, message)| is_of_user(message));
+                let end = users.map(|(place, _)| place).nth(1).unwrap_or(0);
+                list.extend(self.latest.drain(..end));
             }
         }
     }
-    messages.extend(user_message(&mut results, &mut texts));
-    messages
+
+    pub fn finish(&self, list: &mut List<'_>) {
+        let mut latest = self.latest.clone();
+        latest.extend(user_message(&mut self.results.clone(), &mut self.texts.clone()));
+        mark_for_cache(&mut latest);
+        list.extend(latest);
+    }
 }
 
 fn user_message(results: &mut Vec<Value>, texts: &mut Vec<Value>) -> Option<Value> {
     let mut blocks = std::mem::take(results);
     blocks.append(texts);
     (!blocks.is_empty()).then(|| json!({"role": "user", "content": blocks}))
+}
+
+fn is_of_user(message: &Value) -> bool {
+    message.get("role").is_some_and(|role| role == "user")
 }
 
 /// Text that is empty or only white space is refused.
@@ -120,9 +136,9 @@ fn tool_result(result: &ToolResult) -> Value {
     }
 }
 
-fn call_ids(parts: &[Part]) -> Vec<&str> {
+fn call_ids(parts: &[Part]) -> Vec<String> {
     let calls = parts.iter().filter_map(|part| match part {
-        Part::ToolCall(call) => Some(call.id.as_str()),
+        Part::ToolCall(call) => Some(call.id.clone()),
         _ => None,
     });
     calls.collect()
@@ -182,7 +198,7 @@ fn kind_of(block: &Value) -> &str {
 fn mark_for_cache(messages: &mut [Value]) {
     let mut is_own = true;
     let ends = messages.iter_mut().rev().filter(|message| {
-        let is_end = is_own || message.get("role").is_some_and(|role| role == "user");
+        let is_end = is_own || is_of_user(message);
         is_own = false;
         is_end
     });

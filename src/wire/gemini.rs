@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
-use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use crate::conversation::{Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
 
 /// Characters of an unreadable body that an error quotes.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -38,15 +38,16 @@ struct Request {
     contents: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
     let (parameters, generation_config) = sorted(&options.parameters);
     let declarations: Vec<Value> = tools.iter().map(tool).collect();
     let request = Request {
         parameters,
         generation_config,
         tools: (!declarations.is_empty()).then(|| json!([{"functionDeclarations": declarations}])),
-        system_instruction: text_part(&conversation.system).map(|part| json!({"parts": [part]})),
-        contents: contents(&conversation.messages),
+        system_instruction: text_part(system).map(|part| json!({"parts": [part]})),
+        contents: Vec::new(),
     };
     serde_json::to_vec(&request).expect("JSON values under text keys serialize")
 }
@@ -77,39 +78,49 @@ fn camel_case(name: &str) -> String {
 }
 
 /// A call that was sent and waits for its response.
-struct Open<'a> {
-    call_id: &'a str,
+#[derive(Debug)]
+struct Open {
+    call_id: String,
     /// The id that the model gave; inventing one is refused by models that give none.
-    model_id: Option<&'a Value>,
-    name: &'a str,
+    model_id: Option<Value>,
+    name: String,
 }
 
-/// The responses to a turn's calls are a content of their own, before what is said besides.
-fn contents(conversation: &[Message]) -> Vec<Value> {
-    let mut contents = Vec::new();
-    let (mut open, mut results, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for message in conversation {
+/// What was said, in order. The responses to a turn's calls are a content of their own, before what is said besides.
+#[derive(Debug, Default)]
+pub struct Messages {
+    open: Vec<Open>,
+    results: Vec<ToolResult>,
+    texts: Vec<Value>,
+}
+
+impl Messages {
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
         match message {
-            Message::User { text } => texts.extend(text_part(text)),
-            Message::ToolResult(result) => results.push(result),
+            Message::User { text } => self.texts.extend(text_part(text)),
+            Message::ToolResult(result) => self.results.push(result.clone()),
             Message::Assistant { parts } => {
                 let sent = model_parts(parts);
-                contents.extend(responses(&mut open, &mut results));
+                list.extend(responses(&self.open, &self.results));
+                self.open.clear();
+                self.results.clear();
                 if !sent.is_empty() {
-                    contents.extend(user_content(&mut texts));
-                    contents.push(json!({"role": "model", "parts": sent}));
-                    open = open_calls(parts);
+                    list.extend(user_content(&self.texts));
+                    self.texts.clear();
+                    list.push(&json!({"role": "model", "parts": sent}));
+                    self.open = open_calls(parts);
                 }
             }
         }
     }
-    contents.extend(responses(&mut open, &mut results));
-    contents.extend(user_content(&mut texts));
-    contents
+
+    pub fn finish(&self, list: &mut List<'_>) {
+        list.extend(responses(&self.open, &self.results));
+        list.extend(user_content(&self.texts));
+    }
 }
 
-fn user_content(parts: &mut Vec<Value>) -> Option<Value> {
-    let parts = std::mem::take(parts);
+fn user_content(parts: &[Value]) -> Option<Value> {
     (!parts.is_empty()).then(|| json!({"role": "user", "parts": parts}))
 }
 
@@ -120,9 +131,8 @@ fn text_part(text: &str) -> Option<Value> {
 
 /// One response for each call, in the order of the calls: another number is refused. Results of calls that were not sent,
 /// because their turn was not, are left out.
-fn responses(open: &mut Vec<Open<'_>>, results: &mut Vec<&ToolResult>) -> Option<Value> {
-    let results = std::mem::take(results);
-    let response = |call: Open<'_>| {
+fn responses(open: &[Open], results: &[ToolResult]) -> Option<Value> {
+    let response = |call: &Open| {
         let result = results.iter().find(|result| result.call_id == call.call_id);
         let (key, text) = match result {
             Some(result) if result.is_error => ("error", result.text.as_str()),
@@ -130,12 +140,12 @@ fn responses(open: &mut Vec<Open<'_>>, results: &mut Vec<&ToolResult>) -> Option
             None => ("error", NO_RESULT),
         };
         let mut fields = Map::new();
-        fields.extend(call.model_id.map(|id| ("id".to_owned(), id.clone())));
+        fields.extend(call.model_id.clone().map(|id| ("id".to_owned(), id)));
         fields.insert("name".to_owned(), json!(call.name));
         fields.insert("response".to_owned(), json!({ key: text }));
         json!({"functionResponse": fields})
     };
-    let parts: Vec<Value> = std::mem::take(open).into_iter().map(response).collect();
+    let parts: Vec<Value> = open.iter().map(response).collect();
     (!parts.is_empty()).then(|| json!({"role": "user", "parts": parts}))
 }
 
@@ -176,14 +186,15 @@ fn is_thought(part: &Value) -> bool {
     part.get("thought") == Some(&Value::Bool(true))
 }
 
-fn open_calls(parts: &[Part]) -> Vec<Open<'_>> {
+fn open_calls(parts: &[Part]) -> Vec<Open> {
     let mut open = Vec::new();
     let mut model_id = None;
     for part in parts {
         match part {
             Part::Opaque { value } => model_id = value.pointer("/functionCall/id"),
             Part::ToolCall(call) => {
-                open.push(Open { call_id: &call.id, model_id: model_id.take(), name: &call.name });
+                let model_id = model_id.take().cloned();
+                open.push(Open { call_id: call.id.clone(), model_id, name: call.name.clone() });
             }
             Part::Text { .. } => model_id = None,
         }

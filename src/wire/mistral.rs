@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
-use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use crate::conversation::{Message, Part, StopReason, ToolCall, ToolResult, ToolSpec, Turn, Usage};
 
 /// Characters of an unreadable body that an error quotes.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -41,21 +41,14 @@ struct Request<'a> {
     messages: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
-    let mut messages = Messages::new(conversation);
-    for message in &conversation.messages {
-        match message {
-            Message::User { text } => messages.push_user(text),
-            Message::Assistant { parts } => messages.push_assistant(parts),
-            Message::ToolResult(result) => messages.push_result(result),
-        }
-    }
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
     let request = Request {
         model: &options.model,
         parameters: parameters(&options.parameters),
         stream: options.stream.then_some(true),
         tools: tools.iter().map(tool).collect(),
-        messages: messages.finish(),
+        messages: Vec::from_iter((!system.is_empty()).then(|| json!({"role": "system", "content": system}))),
     };
     serde_json::to_vec(&request).expect("JSON values under text keys serialize")
 }
@@ -66,39 +59,43 @@ fn parameters(given: &Map<String, Value>) -> Map<String, Value> {
     given.iter().map(|(key, value)| (name(key), value.clone())).collect()
 }
 
-/// The messages of a request in an order that is taken.
-struct Messages {
-    list: Vec<Value>,
+/// What was said, in an order that is taken.
+#[derive(Debug, Default)]
+pub struct Messages {
+    /// The id that each call goes by.
     ids: HashMap<String, String>,
+    taken: HashSet<String>,
     /// Calls without a result so far: id as sent, name.
     open: Vec<(String, String)>,
+    last_role: &'static str,
 }
 
 impl Messages {
-    fn new(conversation: &Conversation) -> Messages {
-        let mut list = Vec::new();
-        if !conversation.system.is_empty() {
-            list.push(json!({"role": "system", "content": conversation.system}));
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
+        match message {
+            Message::User { text } => self.push_user(text, list),
+            Message::Assistant { parts } => self.push_assistant(parts, list),
+            Message::ToolResult(result) => self.push_result(result, list),
         }
-        Messages { list, ids: ids(conversation), open: Vec::new() }
     }
 
-    fn push_user(&mut self, text: &str) {
-        self.close_calls();
-        if self.last_role() == "tool" {
-            self.list.push(json!({"role": "assistant", "content": BETWEEN_TOOL_AND_USER}));
+    fn push_user(&mut self, text: &str, list: &mut List<'_>) {
+        self.close_calls(list);
+        if self.last_role == "tool" {
+            list.push(&json!({"role": "assistant", "content": BETWEEN_TOOL_AND_USER}));
         }
-        self.list.push(json!({"role": "user", "content": text}));
+        list.push(&json!({"role": "user", "content": text}));
+        self.last_role = "user";
     }
 
     /// Nothing for a turn in which nothing was said: a message with neither content nor calls is refused.
-    fn push_assistant(&mut self, parts: &[Part]) {
-        self.close_calls();
+    fn push_assistant(&mut self, parts: &[Part], list: &mut List<'_>) {
+        self.close_calls(list);
         let mut calls = Vec::new();
         let mut has_text = false;
         for part in parts {
             match part {
-                Part::ToolCall(call) => calls.push((self.id(&call.id), call)),
+                Part::ToolCall(call) => calls.push((self.id_of_call(&call.id), call)),
                 Part::Text { text } => has_text |= !text.is_empty(),
                 Part::Opaque { .. } => {}
             }
@@ -113,64 +110,53 @@ impl Messages {
             message.insert("tool_calls".to_owned(), calls.iter().map(|(id, call)| tool_call(call, id)).collect());
         }
         self.open = calls.into_iter().map(|(id, call)| (id, call.name.clone())).collect();
-        self.list.push(Value::Object(message));
+        list.push(&Value::Object(message));
+        self.last_role = "assistant";
     }
 
     /// A result whose call is not open would be refused, and has nothing to refer to.
-    fn push_result(&mut self, result: &ToolResult) {
-        let id = self.id(&result.call_id);
-        let Some(place) = self.open.iter().position(|(open, _)| *open == id) else { return };
-        let (id, name) = self.open.remove(place);
-        self.list.push(json!({"role": "tool", "tool_call_id": id, "name": name, "content": result.text}));
+    fn push_result(&mut self, result: &ToolResult, list: &mut List<'_>) {
+        let id = self.ids.get(&result.call_id).unwrap_or(&result.call_id);
+        let Some(place) = self.open.iter().position(|(open, _)| open == id) else { return };
+        let call = self.open.remove(place);
+        list.push(&tool_message(&call, &result.text));
+        self.last_role = "tool";
     }
 
-    fn close_calls(&mut self) {
-        for (id, name) in std::mem::take(&mut self.open) {
-            self.list.push(json!({"role": "tool", "tool_call_id": id, "name": name, "content": WITHOUT_RESULT}));
+    fn close_calls(&mut self, list: &mut List<'_>) {
+        for call in std::mem::take(&mut self.open) {
+            list.push(&tool_message(&call, WITHOUT_RESULT));
+            self.last_role = "tool";
         }
     }
 
-    fn finish(mut self) -> Vec<Value> {
-        self.close_calls();
-        if self.last_role() == "assistant" {
-            self.list.push(json!({"role": "user", "content": AFTER_ASSISTANT}));
+    pub fn finish(&self, list: &mut List<'_>) {
+        list.extend(self.open.iter().map(|call| tool_message(call, WITHOUT_RESULT)));
+        if self.open.is_empty() && self.last_role == "assistant" {
+            list.push(&json!({"role": "user", "content": AFTER_ASSISTANT}));
         }
-        self.list
     }
 
-    fn last_role(&self) -> &str {
-        self.list.last().and_then(|message| message.get("role")?.as_str()).unwrap_or_default()
-    }
-
-    fn id(&self, id: &str) -> String {
-        self.ids.get(id).cloned().unwrap_or_else(|| id.to_owned())
-    }
-}
-
-/// The id that each call goes by: its own if it has the right shape, else one made from it. Calls are taken in their order, so
-/// that an id never changes because of what comes later, and no two calls get the same.
-fn ids(conversation: &Conversation) -> HashMap<String, String> {
-    let mut ids: HashMap<String, String> = HashMap::new();
-    let mut taken: HashSet<String> = HashSet::new();
-    let parts = conversation.messages.iter().filter_map(|message| match message {
-        Message::Assistant { parts } => Some(parts),
-        _ => None,
-    });
-    for part in parts.flatten() {
-        let Part::ToolCall(ToolCall { id, .. }) = part else { continue };
-        if ids.contains_key(id) {
-            continue;
+    /// Its own if it has the right shape, else one made from it. Calls are taken in their order, so that an id never changes
+    /// because of what comes later, and no two calls get the same.
+    fn id_of_call(&mut self, id: &str) -> String {
+        if let Some(sent) = self.ids.get(id) {
+            return sent.clone();
         }
         let is_good = id.len() == ID_CHARS && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let mut sent = if is_good { id.clone() } else { made_id(id, 0) };
+        let mut sent = if is_good { id.to_owned() } else { made_id(id, 0) };
         let mut attempt = 1;
-        while !taken.insert(sent.clone()) {
+        while !self.taken.insert(sent.clone()) {
             sent = made_id(id, attempt);
             attempt += 1;
         }
-        ids.insert(id.clone(), sent);
+        self.ids.insert(id.to_owned(), sent.clone());
+        sent
     }
-    ids
+}
+
+fn tool_message((id, name): &(String, String), text: &str) -> Value {
+    json!({"role": "tool", "tool_call_id": id, "name": name, "content": text})
 }
 
 /// The FNV-1a hash of an id and a number, as nine letters and digits.
@@ -569,11 +555,13 @@ mod tests {
     #[test]
     fn any_conversation_is_sent_in_an_order_that_is_taken() {
         testing::check_property(2000, |random| {
-            let messages = (0..random.below(8)).map(|_| random_message(random)).collect();
-            let conversation = Conversation { system: "s".to_owned(), messages };
-            let body = encode(&conversation, &[], &Options::default());
-            let request: Value = serde_json::from_slice(&body).unwrap();
-            check_order(request["messages"].as_array().unwrap());
+            let mut body = b"[".to_vec();
+            let (mut messages, mut list) = (Messages::default(), List(&mut body));
+            (0..random.below(8)).for_each(|_| messages.push(&random_message(random), &mut list));
+            messages.finish(&mut list);
+            body.push(b']');
+            let sent: Vec<Value> = serde_json::from_slice(&body).unwrap();
+            check_order(&sent);
         });
     }
 }

@@ -1,8 +1,8 @@
 //! Other people's formats. Pure: values in, values out; no I/O, no clock, and no knowledge of where a format is spoken.
 //!
-//! Each file offers the same three functions, `encode`, `decode` and `explain`, and a `Stream` that puts the pieces of a streamed
-//! answer together and decodes the whole like any other; here is one match for each of them. The files share nothing with
-//! each other, because providers drift apart.
+//! Each file offers the same three functions, `begin`, `decode` and `explain`; `Messages`, which go behind what `begin` gives,
+//! one after the other; and a `Stream` that puts the pieces of a streamed answer together and decodes the whole like any
+//! other. Here is one match for each of them. The files share nothing with each other, because providers drift apart.
 
 mod anthropic;
 mod gemini;
@@ -15,11 +15,12 @@ pub mod sse;
 
 use core::time::Duration;
 use std::fmt;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use self::sse::Event;
-use crate::conversation::{Conversation, ToolSpec, Turn};
+use crate::conversation::{Conversation, Message, ToolSpec, Tools, Turn};
 
 /// Which JSON a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -186,15 +187,19 @@ impl WireFormat {
         }
     }
 
-    /// The body of a request: JSON, its beginning the same from turn to turn.
-    pub fn encode(self, conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+    /// A request before anything was said: JSON that ends with an empty list.
+    fn begin(self, system: &str, tools: &[ToolSpec], options: &Options) -> (Vec<u8>, Messages) {
         match self {
-            WireFormat::OpenAi => openai::encode(conversation, tools, options),
-            WireFormat::Responses => responses::encode(conversation, tools, options),
-            WireFormat::Mistral => mistral::encode(conversation, tools, options),
-            WireFormat::Ollama => ollama::encode(conversation, tools, options),
-            WireFormat::Anthropic => anthropic::encode(conversation, tools, options),
-            WireFormat::Gemini => gemini::encode(conversation, tools, options),
+            WireFormat::OpenAi => (openai::begin(system, tools, options), Messages::OpenAi(Default::default())),
+            WireFormat::Responses => {
+                (responses::begin(system, tools, options), Messages::Responses(Default::default()))
+            }
+            WireFormat::Mistral => (mistral::begin(system, tools, options), Messages::Mistral(Default::default())),
+            WireFormat::Ollama => (ollama::begin(system, tools, options), Messages::Ollama(Default::default())),
+            WireFormat::Anthropic => {
+                (anthropic::begin(system, tools, options), Messages::Anthropic(Default::default()))
+            }
+            WireFormat::Gemini => (gemini::begin(system, tools, options), Messages::Gemini(Default::default())),
         }
     }
 
@@ -221,6 +226,113 @@ impl WireFormat {
             WireFormat::Anthropic => anthropic::explain(status, body),
             WireFormat::Gemini => gemini::explain(status, body),
         }
+    }
+}
+
+/// The list at the end of a request, as far as it is written.
+pub struct List<'a>(&'a mut Vec<u8>);
+
+impl List<'_> {
+    fn push(&mut self, item: &Value) {
+        if self.0.last() != Some(&b'[') {
+            self.0.push(b',');
+        }
+        serde_json::to_writer(&mut *self.0, item).expect("JSON values serialize");
+    }
+
+    fn extend(&mut self, items: impl IntoIterator<Item = Value>) {
+        items.into_iter().for_each(|item| self.push(&item));
+    }
+}
+
+/// What was said, on its way into a request.
+#[derive(Debug)]
+enum Messages {
+    OpenAi(openai::Messages),
+    Responses(responses::Messages),
+    Mistral(mistral::Messages),
+    Ollama(ollama::Messages),
+    Anthropic(anthropic::Messages),
+    Gemini(gemini::Messages),
+}
+
+impl Messages {
+    /// Writes the next message, or keeps it until it is known what follows it.
+    fn push(&mut self, message: &Message, list: &mut List<'_>) {
+        match self {
+            Messages::OpenAi(messages) => messages.push(message, list),
+            Messages::Responses(messages) => messages.push(message, list),
+            Messages::Mistral(messages) => messages.push(message, list),
+            Messages::Ollama(messages) => messages.push(message, list),
+            Messages::Anthropic(messages) => messages.push(message, list),
+            Messages::Gemini(messages) => messages.push(message, list),
+        }
+    }
+
+    /// Writes what is kept, as it stands when nothing follows.
+    fn finish(&self, list: &mut List<'_>) {
+        match self {
+            Messages::OpenAi(messages) => messages.finish(list),
+            Messages::Responses(messages) => messages.finish(list),
+            Messages::Mistral(messages) => messages.finish(list),
+            Messages::Ollama(messages) => messages.finish(list),
+            Messages::Anthropic(messages) => messages.finish(list),
+            Messages::Gemini(messages) => messages.finish(list),
+        }
+    }
+}
+
+/// The body of a request, which grows with its conversation: only what is new is encoded. It is the same as if it had been
+/// encoded whole, because all that it was made from is kept here and compared. Of messages and tools the places in memory
+/// are enough, because neither changes while it is kept.
+#[derive(Debug)]
+pub struct Request {
+    format: WireFormat,
+    system: String,
+    tools: Tools,
+    options: Options,
+    messages: Vec<Rc<Message>>,
+    encoded: Messages,
+    body: Vec<u8>,
+    /// Bytes of the body that stay as they are when something is said.
+    kept: usize,
+}
+
+impl Request {
+    pub fn new(format: WireFormat) -> Request {
+        Request::begin(format, "", &Tools::default(), &Options::default())
+    }
+
+    fn begin(format: WireFormat, system: &str, tools: &Tools, options: &Options) -> Request {
+        let (body, encoded) = format.begin(system, tools, options);
+        let kept = body.strip_suffix(b"]}").map_or(0, <[u8]>::len);
+        let (system, tools, options) = (system.to_owned(), tools.clone(), options.clone());
+        Request { format, system, tools, options, messages: Vec::new(), encoded, body, kept }
+    }
+
+    /// Makes it that of this conversation: JSON, its beginning the same from turn to turn.
+    pub fn encode(&mut self, conversation: &Conversation, tools: &Tools, options: &Options) {
+        let Conversation { system, messages } = conversation;
+        let is_same = self.system == *system && Rc::ptr_eq(&self.tools, tools) && self.options == *options;
+        let known = messages.get(..self.messages.len()).unwrap_or_default();
+        let goes_on = known.len() == self.messages.len()
+            && known.iter().zip(&self.messages).all(|(given, own)| Rc::ptr_eq(given, own));
+        if !is_same || !goes_on {
+            *self = Request::begin(self.format, system, tools, options);
+        }
+        self.body.truncate(self.kept);
+        let mut list = List(&mut self.body);
+        for message in messages.get(self.messages.len()..).unwrap_or_default() {
+            self.encoded.push(message, &mut list);
+            self.messages.push(message.clone());
+        }
+        self.kept = list.0.len();
+        self.encoded.finish(&mut list);
+        self.body.extend_from_slice(b"]}");
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 }
 
@@ -346,6 +458,15 @@ mod tests {
 
     use super::*;
     use crate::testing;
+
+    impl WireFormat {
+        /// The body of a request that is encoded whole.
+        fn encode(self, conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+            let mut request = Request::new(self);
+            request.encode(conversation, &Rc::new(tools.to_vec()), options);
+            request.body().to_vec()
+        }
+    }
 
     /// A case's input: what is said, what is offered, and the options.
     #[derive(serde::Deserialize)]
@@ -513,7 +634,7 @@ mod tests {
 
     #[test]
     fn mutated_answers_never_panic() {
-        use crate::conversation::{Message, ToolResult};
+        use crate::conversation::ToolResult;
         let files = golden_bytes();
         testing::check_property(4000, |random| {
             let (format, name, bytes) = &files[random.below(files.len())];
@@ -522,14 +643,14 @@ mod tests {
             let _ = format.explain(400, &bytes);
             // What was read can be sent back.
             let Ok(turn) = turn else { return };
-            let results: Vec<Message> = turn
+            let results: Vec<Rc<Message>> = turn
                 .tool_calls()
                 .map(|call| ToolResult { call_id: call.id.clone(), text: String::new(), is_error: true })
-                .map(Message::ToolResult)
+                .map(|result| Message::ToolResult(result).into())
                 .collect();
             let conversation = Conversation {
                 system: String::new(),
-                messages: std::iter::once(Message::Assistant { parts: turn.parts }).chain(results).collect(),
+                messages: std::iter::once(Message::Assistant { parts: turn.parts }.into()).chain(results).collect(),
             };
             let body = format.encode(&conversation, &[], &Options::default());
             assert!(serde_json::from_slice::<Value>(&body).is_ok());
@@ -538,10 +659,9 @@ mod tests {
 
     /// The turn as the next request holds it.
     fn sent_back(format: WireFormat, body: &[u8], pointer: &str) -> Value {
-        use crate::conversation::Message;
         let parts = format.decode(body).unwrap().parts;
-        let user = Message::User { text: "?".to_owned() };
-        let messages = vec![user.clone(), Message::Assistant { parts }, user];
+        let user = Rc::new(Message::User { text: "?".to_owned() });
+        let messages = vec![user.clone(), Message::Assistant { parts }.into(), user];
         let conversation = Conversation { system: "s".to_owned(), messages };
         let request = format.encode(&conversation, &[], &Options::default());
         serde_json::from_slice::<Value>(&request).unwrap().pointer(pointer).cloned().unwrap_or_default()
@@ -576,9 +696,71 @@ mod tests {
         WireFormat::Ollama,
     ];
 
+    /// What can be said next; some turns have nothing to send, some ids are no provider's.
+    fn any_message(random: &mut testing::Random, number: usize) -> Message {
+        use crate::conversation::{Part, ToolCall, ToolResult};
+        let id = |random: &mut testing::Random| random.pick(&["a", "call_1", "abcdefghi", "é", ""]).to_owned();
+        let text = random.pick(&["", " ", "text", "\"quoted\"\n"]).to_owned();
+        match random.below(5) {
+            0 => Message::User { text },
+            1 | 2 => Message::ToolResult(ToolResult { call_id: id(random), text, is_error: random.below(2) == 0 }),
+            _ => {
+                let opaque = [
+                    json!({"type": "thinking", "thinking": text, "signature": number}),
+                    json!({"type": "refusal"}),
+                    json!({"reasoning_content": text}),
+                    json!({"functionCall": {"id": number, "name": "t"}}),
+                ];
+                let parts = (0..random.below(4)).map(|_| match random.below(3) {
+                    0 => Part::Text { text: text.clone() },
+                    1 => Part::Opaque { value: opaque[random.below(4)].clone() },
+                    _ => Part::ToolCall(ToolCall {
+                        id: id(random),
+                        name: "t".to_owned(),
+                        arguments: json!({"a": number}),
+                    }),
+                });
+                Message::Assistant { parts: parts.collect() }
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_that_grew_is_the_one_that_is_encoded_whole() {
+        use crate::conversation::Edit;
+        testing::check_property(300, |random| {
+            let format = random.pick(&FORMATS);
+            let mut conversation = Conversation { system: "s".to_owned(), messages: Vec::new() };
+            let (mut tools, mut options) = (Tools::default(), Options::default());
+            let mut request = Request::new(format);
+            for number in 0..random.below(30) {
+                let text = "shorter".to_owned();
+                match random.below(12) {
+                    0 => conversation.edit(&[Edit::Shorten { message: random.below(number + 1), text }]),
+                    1 => conversation.edit(&[Edit::Replace { end: random.below(number + 1), text }]),
+                    2 => drop(options.parameters.insert(random.pick(&["p", "max_tokens"]).to_string(), json!(number))),
+                    3 => drop(options.parameters.shift_remove("p")),
+                    4 => {
+                        let parameters = json!({"type": "object"});
+                        let spec = ToolSpec { name: number.to_string(), description: "d".to_owned(), parameters };
+                        Rc::make_mut(&mut tools).push(spec);
+                    }
+                    5 => conversation.system.push('s'),
+                    6 => conversation.messages.truncate(random.below(number + 1)),
+                    _ => conversation.messages.push(any_message(random, number).into()),
+                }
+                if random.below(3) > 0 {
+                    request.encode(&conversation, &tools, &options);
+                    let whole = format.encode(&conversation, &tools, &options);
+                    assert_eq!(String::from_utf8_lossy(request.body()), String::from_utf8_lossy(&whole), "{format:?}");
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_request_begins_with_the_one_before() {
-        use crate::conversation::{Message, Part, ToolCall, ToolResult};
+        use crate::conversation::{Part, ToolCall, ToolResult};
         // Anthropic's marks move to the new end of the request; they are no part of what is cached.
         const MARK: &str = ",\"cache_control\":{\"type\":\"ephemeral\"}";
         let tools =
@@ -586,8 +768,8 @@ mod tests {
         let parameters = json!({"temperature": 0.2}).as_object().cloned().unwrap();
         let options = Options { model: "m".to_owned(), parameters, stream: true };
         for format in FORMATS {
-            let mut conversation =
-                Conversation { system: "s".to_owned(), messages: vec![Message::User { text: "objective".to_owned() }] };
+            let first = Message::User { text: "objective".to_owned() };
+            let mut conversation = Conversation { system: "s".to_owned(), messages: vec![first.into()] };
             let encoded = |conversation: &Conversation| {
                 String::from_utf8(format.encode(conversation, &tools, &options)).unwrap().replace(MARK, "")
             };
@@ -595,9 +777,9 @@ mod tests {
                 let first = encoded(&conversation);
                 let call =
                     ToolCall { id: turn.to_string(), name: "t".to_owned(), arguments: json!("{\"b\": 1, \"a\": 2}") };
-                conversation.messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] });
+                conversation.messages.push(Message::Assistant { parts: vec![Part::ToolCall(call)] }.into());
                 let result = ToolResult { call_id: turn.to_string(), text: "r".to_owned(), is_error: false };
-                conversation.messages.push(Message::ToolResult(result));
+                conversation.messages.push(Message::ToolResult(result).into());
                 let second = encoded(&conversation);
                 // All but the brackets that close the first.
                 assert!(second.starts_with(&first[..first.len() - 2]), "{format:?}:\n{first}\n{second}");

@@ -6,11 +6,13 @@
 //! `shift: false` are sent, which make servers since 0.12.6 answer an error instead; older ones ignore both, and
 //! [`is_prompt_cut`] tells it from the numbers.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
 use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
 
 /// Characters of an unreadable body that an error quotes.
@@ -36,30 +38,8 @@ struct Request<'a> {
     messages: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
-    let mut messages = Vec::new();
-    if !conversation.system.is_empty() {
-        messages.push(json!({"role": "system", "content": conversation.system}));
-    }
-    let mut users: Vec<&str> = Vec::new();
-    for message in &conversation.messages {
-        if let Message::User { text } = message {
-            users.push(text);
-            continue;
-        }
-        messages.extend(user_message(&mut users));
-        match message {
-            Message::User { .. } => {}
-            Message::Assistant { parts } => messages.extend(assistant_message(parts)),
-            Message::ToolResult(result) => {
-                let name = name_of_call(conversation, &result.call_id);
-                messages.push(json!({
-                    "role": "tool", "content": result.text, "tool_name": name, "tool_call_id": result.call_id,
-                }));
-            }
-        }
-    }
-    messages.extend(user_message(&mut users));
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
     let (top, model_options) = parameters(&options.parameters);
     let request = Request {
         model: &options.model,
@@ -67,9 +47,48 @@ pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options
         top,
         options: model_options,
         tools: tools.iter().map(tool).collect(),
-        messages,
+        messages: Vec::from_iter((!system.is_empty()).then(|| json!({"role": "system", "content": system}))),
     };
     serde_json::to_vec(&request).expect("JSON values under text keys serialize")
+}
+
+/// What was said, in order.
+#[derive(Debug, Default)]
+pub struct Messages {
+    /// What the runtime has said since the model or a tool has.
+    users: Vec<String>,
+    /// The tool of each call: templates name a result by its tool, renderers by its call.
+    names: HashMap<String, String>,
+}
+
+impl Messages {
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
+        if let Message::User { text } = message {
+            return self.users.push(text.clone());
+        }
+        self.finish(list);
+        self.users.clear();
+        match message {
+            Message::User { .. } => {}
+            Message::Assistant { parts } => {
+                for part in parts {
+                    let Part::ToolCall(call) = part else { continue };
+                    self.names.entry(call.id.clone()).or_insert_with(|| call.name.clone());
+                }
+                list.extend(assistant_message(parts));
+            }
+            Message::ToolResult(result) => {
+                let name = self.names.get(&result.call_id).map_or("", String::as_str);
+                list.push(&json!({
+                    "role": "tool", "content": result.text, "tool_name": name, "tool_call_id": result.call_id,
+                }));
+            }
+        }
+    }
+
+    pub fn finish(&self, list: &mut List<'_>) {
+        list.extend(user_message(&self.users));
+    }
 }
 
 /// Those at the top, and those of the model.
@@ -92,8 +111,8 @@ fn parameters(given: &Map<String, Value>) -> (Map<String, Value>, Map<String, Va
 }
 
 /// Chat templates want roles to alternate, so what the runtime says in a row becomes one message.
-fn user_message(texts: &mut Vec<&str>) -> Option<Value> {
-    let text = std::mem::take(texts).join("\n\n");
+fn user_message(texts: &[String]) -> Option<Value> {
+    let text = texts.join("\n\n");
     (!text.is_empty()).then(|| json!({"role": "user", "content": text}))
 }
 
@@ -133,19 +152,6 @@ fn tool_call(index: usize, call: &ToolCall) -> Value {
         "id": call.id,
         "function": {"index": index, "name": call.name, "arguments": call.arguments_object().unwrap_or_default()},
     })
-}
-
-/// Templates name a result by its tool, renderers by its call.
-fn name_of_call<'a>(conversation: &'a Conversation, id: &str) -> &'a str {
-    let parts = conversation.messages.iter().filter_map(|message| match message {
-        Message::Assistant { parts } => Some(parts),
-        _ => None,
-    });
-    let mut names = parts.flatten().filter_map(|part| match part {
-        Part::ToolCall(call) if call.id == id => Some(call.name.as_str()),
-        _ => None,
-    });
-    names.next().unwrap_or_default()
 }
 
 fn tool(spec: &ToolSpec) -> Value {
@@ -377,7 +383,7 @@ pub fn prompt_bytes(conversation: &Conversation, tools: &[ToolSpec]) -> u64 {
         Part::ToolCall(call) => call.name.len() + call.arguments.to_string().len(),
         Part::Opaque { .. } => 0,
     };
-    let messages = conversation.messages.iter().map(|message| match message {
+    let messages = conversation.messages.iter().map(|message| match &**message {
         Message::User { text } => text.len(),
         Message::Assistant { parts } => parts.iter().map(bytes_of_part).sum(),
         Message::ToolResult(result) => result.text.len(),
@@ -394,7 +400,7 @@ pub fn prompt_bytes(conversation: &Conversation, tools: &[ToolSpec]) -> u64 {
 /// 0.30.0, and all before 0.4, leave out tokens that they have in their cache. Nor is the count before compared when the
 /// runtime has spoken since, because templates then drop the thinking of earlier turns.
 pub fn is_prompt_cut(conversation: &Conversation, now: Measured, before: Option<Measured>, num_ctx: u64) -> bool {
-    let is_in_tool_cycle = matches!(conversation.messages.last(), Some(Message::ToolResult(_)));
+    let is_in_tool_cycle = matches!(conversation.messages.last().map(|last| &**last), Some(Message::ToolResult(_)));
     let before =
         before.filter(|before| is_in_tool_cycle && before.prompt_bytes <= now.prompt_bytes).unwrap_or_default();
     let added_bytes = now.prompt_bytes.saturating_sub(before.prompt_bytes);
@@ -430,7 +436,7 @@ mod tests {
     }
 
     fn conversation(last: Message) -> Conversation {
-        Conversation { system: String::new(), messages: vec![last] }
+        Conversation { system: String::new(), messages: vec![last.into()] }
     }
 
     fn result() -> Conversation {

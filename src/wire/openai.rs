@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
-use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use crate::conversation::{Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
 
 /// Characters of an unreadable body that an error quotes.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -31,39 +31,49 @@ struct Request<'a> {
     messages: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
-    let mut messages = vec![json!({"role": "system", "content": conversation.system})];
-    let mut users: Vec<&str> = Vec::new();
-    for message in &conversation.messages {
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
+    let request = Request {
+        model: &options.model,
+        parameters: &options.parameters,
+        stream: options.stream.then_some(true),
+        tools: tools.iter().map(tool).collect(),
+        messages: vec![json!({"role": "system", "content": system})],
+    };
+    serde_json::to_vec(&request).expect("JSON values under text keys serialize")
+}
+
+/// What was said, in order.
+#[derive(Debug, Default)]
+pub struct Messages {
+    /// What the runtime has said since the model or a tool has.
+    users: Vec<String>,
+}
+
+impl Messages {
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
         let encoded = match message {
-            Message::User { text } => {
-                users.push(text);
-                None
-            }
+            Message::User { text } => return self.users.push(text.clone()),
             Message::Assistant { parts } => assistant_message(parts),
             Message::ToolResult(result) => {
                 Some(json!({"role": "tool", "tool_call_id": result.call_id, "content": result.text}))
             }
         };
         if let Some(encoded) = encoded {
-            messages.extend(user_message(&mut users));
-            messages.push(encoded);
+            self.finish(list);
+            self.users.clear();
+            list.push(&encoded);
         }
     }
-    messages.extend(user_message(&mut users));
-    let request = Request {
-        model: &options.model,
-        parameters: &options.parameters,
-        stream: options.stream.then_some(true),
-        tools: tools.iter().map(tool).collect(),
-        messages,
-    };
-    serde_json::to_vec(&request).expect("JSON values under text keys serialize")
+
+    pub fn finish(&self, list: &mut List<'_>) {
+        list.extend(user_message(&self.users));
+    }
 }
 
 /// Chat templates want roles to alternate, so what the runtime says in a row becomes one message.
-fn user_message(texts: &mut Vec<&str>) -> Option<Value> {
-    let text = std::mem::take(texts).join("\n\n");
+fn user_message(texts: &[String]) -> Option<Value> {
+    let text = texts.join("\n\n");
     (!text.is_empty()).then(|| json!({"role": "user", "content": text}))
 }
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sse::Event;
-use super::{ApiFault, DecodeError, FaultKind, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
-use crate::conversation::{Conversation, Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
+use super::{ApiFault, DecodeError, FaultKind, List, MESSAGE_CHARS_MAX, Options, Progress, excerpt, parse_json};
+use crate::conversation::{Message, Part, StopReason, ToolCall, ToolSpec, Turn, Usage};
 use crate::sort;
 
 /// Characters of an unreadable body that an error quotes.
@@ -34,26 +34,35 @@ struct Request<'a> {
     input: Vec<Value>,
 }
 
-pub fn encode(conversation: &Conversation, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
-    let mut input = Vec::new();
-    for message in &conversation.messages {
-        match message {
-            Message::User { text } => input.push(json!({"role": "user", "content": text})),
-            Message::Assistant { parts } => input.extend(items(parts)),
-            Message::ToolResult(result) => {
-                input.push(json!({"type": "function_call_output", "call_id": result.call_id, "output": result.text}));
-            }
-        }
-    }
+/// The request before anything was said.
+pub fn begin(system: &str, tools: &[ToolSpec], options: &Options) -> Vec<u8> {
     let request = Request {
         model: &options.model,
         parameters: parameters(&options.parameters),
         stream: options.stream.then_some(true),
-        instructions: &conversation.system,
+        instructions: system,
         tools: tools.iter().map(tool).collect(),
-        input,
+        input: Vec::new(),
     };
     serde_json::to_vec(&request).expect("JSON values under text keys serialize")
+}
+
+/// What was said, in order. Each message stands for itself.
+#[derive(Debug, Default)]
+pub struct Messages;
+
+impl Messages {
+    pub fn push(&mut self, message: &Message, list: &mut List<'_>) {
+        match message {
+            Message::User { text } => list.push(&json!({"role": "user", "content": text})),
+            Message::Assistant { parts } => list.extend(items(parts)),
+            Message::ToolResult(result) => {
+                list.push(&json!({"type": "function_call_output", "call_id": result.call_id, "output": result.text}));
+            }
+        }
+    }
+
+    pub fn finish(&self, _: &mut List<'_>) {}
 }
 
 /// The parameters under the names of this API. Answers are stored for 30 days unless it is told not to.
