@@ -363,19 +363,24 @@ impl Conversation {
     /// The turn with every call's id made unique in this conversation: servers give none, `"0"`, or the same one again.
     /// An id that is unique already is never rewritten: gateways carry signatures in it.
     pub fn with_unique_ids(&self, mut turn: Turn) -> Turn {
-        let mut taken: HashSet<String> = self
-            .messages
-            .iter()
-            .filter_map(|message| match &**message {
+        let known = || {
+            let parts = self.messages.iter().filter_map(|message| match &**message {
                 Message::Assistant { parts } => Some(parts),
                 _ => None,
-            })
-            .flatten()
-            .filter_map(|part| match part {
-                Part::ToolCall(call) => Some(call.id.clone()),
+            });
+            parts.flatten().filter_map(|part| match part {
+                Part::ToolCall(call) => Some(&call.id),
                 _ => None,
             })
-            .collect();
+        };
+        // What nearly every turn is, without a set of all ids of the run.
+        if let [call] = turn.tool_calls().collect::<Vec<_>>()[..]
+            && !call.id.is_empty()
+            && known().all(|id| *id != call.id)
+        {
+            return turn;
+        }
+        let mut taken: HashSet<String> = known().cloned().collect();
         for part in &mut turn.parts {
             let Part::ToolCall(call) = part else { continue };
             if call.id.is_empty() || taken.contains(&call.id) {

@@ -40,22 +40,23 @@ impl Parser {
     /// The events that these bytes complete, in order. The same events for every way of splitting the bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLarge> {
         let mut events = Vec::new();
-        for byte in bytes {
-            match byte {
-                b'\n' if self.after_cr => self.after_cr = false,
-                b'\n' | b'\r' => {
-                    self.after_cr = *byte == b'\r';
-                    events.extend(self.end_line());
-                }
-                byte => {
-                    self.after_cr = false;
-                    self.line.push(*byte);
-                    self.event_bytes += 1;
-                    if self.event_bytes > EVENT_BYTES_MAX {
-                        return Err(TooLarge);
-                    }
-                }
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                rest = after;
+                continue;
             }
+            let length = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+            let (line, end) = rest.split_at(length);
+            self.line.extend_from_slice(line);
+            self.event_bytes += length;
+            if self.event_bytes > EVENT_BYTES_MAX {
+                return Err(TooLarge);
+            }
+            let Some((end, after)) = end.split_first() else { break };
+            self.after_cr = *end == b'\r';
+            events.extend(self.end_line());
+            rest = after;
         }
         Ok(events)
     }
