@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::warn;
@@ -37,6 +37,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Idle connections older than this are not used again: uvicorn closes them after 5 s (its setting
 /// `timeout_keep_alive`, read 2026-11).
 const IDLE_AGE_MAX: Duration = Duration::from_secs(4);
+/// How long the end of a body is waited for when all that is wanted of it has come.
+const END_WAIT: Duration = Duration::from_millis(50);
+/// Bytes of such an end.
+const END_BYTES_MAX: u64 = 4096;
 const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -56,52 +60,26 @@ pub struct Client {
     with_private_roots: Option<ureq::Agent>,
     /// Servers (scheme, host and port) that the private roots vouch for.
     private_servers: RefCell<HashSet<String>>,
-    pace: Pace,
+    pace: Arc<Pace>,
 }
 
-/// The longest wait of one read in milliseconds, whatever its request says; 0 is no limit. ureq takes a limit with a request
-/// and not with a read, and an event stream is read for as long as there is something to wait for.
-#[derive(Clone, Debug, Default)]
-struct Pace(Arc<AtomicU64>);
-
-impl<In: Transport> Connector<In> for Pace {
-    type Out = Paced<In>;
-
-    fn connect(&self, _: &ConnectionDetails<'_>, inner: Option<In>) -> Result<Option<Paced<In>>, ureq::Error> {
-        Ok(inner.map(|inner| Paced { inner, pace: self.clone() }))
-    }
+/// How long one read waits, whatever its request says. ureq takes a limit with a request and not with a read; but an event
+/// stream is read for as long as there is something to wait for, and the end of a body is not worth a wait.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Milliseconds; 0 is no limit.
+    wait_max: AtomicU64,
+    /// The end of a body was not there in time once.
+    was_late: AtomicBool,
 }
 
-/// A connection that keeps to a pace.
-#[derive(Debug)]
-struct Paced<In> {
-    inner: In,
-    pace: Pace,
-}
-
-impl<In: Transport> Transport for Paced<In> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.inner.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let milliseconds = self.pace.0.load(Ordering::Relaxed);
-        if milliseconds > 0 {
-            timeout.per_read = Some(Duration::from_millis(milliseconds).into());
-        }
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
+impl Pace {
+    fn during<T>(&self, wait_max: Duration, read: impl FnOnce() -> T) -> T {
+        let milliseconds = u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.wait_max.store(milliseconds, Ordering::Relaxed);
+        let result = read();
+        self.wait_max.store(0, Ordering::Relaxed);
+        result
     }
 }
 
@@ -180,6 +158,7 @@ pub struct Response {
     headers: Vec<(String, String)>,
     body: ureq::Body,
     url: String,
+    pace: Arc<Pace>,
 }
 
 /// Why there is no answer.
@@ -266,44 +245,25 @@ impl Error for HttpError {
 
 impl Client {
     pub fn new(roots: &Roots) -> Client {
-        Client::with_agents(roots, |roots, pace| {
-            ureq::Agent::with_parts(config(roots), DefaultConnector::new().chain(pace), DefaultResolver::default())
+        Client::with_agents(roots, |roots, connector| {
+            ureq::Agent::with_parts(config(roots), connector, DefaultResolver::default())
         })
     }
 
     /// A client for URLs that a model chose: it asks no link-local address and no metadata service, whatever name leads there.
     /// The address that was looked at is the one that is connected to. Behind a proxy, the proxy looks names up.
     pub fn guarded(roots: &Roots) -> Client {
-        Client::with_agents(roots, |roots, pace| {
-            ureq::Agent::with_parts(config(roots), DefaultConnector::new().chain(pace), Guard::default())
+        Client::with_agents(roots, |roots, connector| {
+            ureq::Agent::with_parts(config(roots), connector, Guard::default())
         })
     }
 
-    fn with_agents(roots: &Roots, agent: impl Fn(RootCerts, Pace) -> ureq::Agent) -> Client {
-        let pace = Pace::default();
-        let private = (!roots.0.is_empty()).then(|| RootCerts::from(roots.0.iter().cloned()));
-        Client {
-            agent: agent(RootCerts::WebPki, pace.clone()),
-            with_private_roots: private.map(|roots| agent(roots, pace.clone())),
-            private_servers: RefCell::default(),
-            pace,
-        }
-    }
-
-    /// The next bytes of a body, waited for at most this long: `None` when there were none. The body can be read on.
-    pub fn read_within(
-        &self,
-        wait: Duration,
-        response: &mut Response,
-        piece: &mut [u8],
-    ) -> Result<Option<usize>, HttpError> {
-        self.pace.0.store(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
-        let read = response.read_piece(piece);
-        self.pace.0.store(0, Ordering::Relaxed);
-        match read {
-            Err(error) if error.fault == HttpFault::Silent => Ok(None),
-            read => read.map(Some),
-        }
+    fn with_agents(roots: &Roots, agent: impl Fn(RootCerts, Connecting) -> ureq::Agent) -> Client {
+        let pace = Arc::<Pace>::default();
+        let agent = |roots| agent(roots, Connecting(DefaultConnector::new(), pace.clone()));
+        let with_private_roots = (!roots.0.is_empty()).then(|| agent(RootCerts::from(roots.0.iter().cloned())));
+        let agent = agent(RootCerts::WebPki);
+        Client { agent, with_private_roots, private_servers: RefCell::default(), pace }
     }
 
     /// Asks with any method, and reads the head of the answer. The whole exchange, the body's end included, is over after
@@ -386,7 +346,7 @@ impl Client {
             },
             (None, _) => exchange(&self.agent),
         };
-        Ok(Response::of(answer?, request.url))
+        Ok(Response::of(answer?, request.url, self.pace.clone()))
     }
 }
 
@@ -406,6 +366,47 @@ fn config(roots: RootCerts) -> Config {
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
         .build()
+}
+
+/// Connects as ureq does by default; what comes of it keeps to a pace.
+#[derive(Debug)]
+struct Connecting(DefaultConnector, Arc<Pace>);
+
+impl Connector for Connecting {
+    type Out = Connected;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, before: Option<()>) -> Result<Option<Connected>, ureq::Error> {
+        Ok(self.0.connect(details, before)?.map(|connection| Connected(connection, self.1.clone())))
+    }
+}
+
+#[derive(Debug)]
+struct Connected(Box<dyn Transport>, Arc<Pace>);
+
+impl Transport for Connected {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let milliseconds = self.1.wait_max.load(Ordering::Relaxed);
+        if milliseconds > 0 {
+            timeout.per_read = Some(Duration::from_millis(milliseconds).into());
+        }
+        self.0.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
 }
 
 /// The server that a URL names.
@@ -526,14 +527,14 @@ fn server_of(url: &str) -> &str {
 }
 
 impl Response {
-    fn of(response: ureq::http::Response<ureq::Body>, url: &str) -> Response {
+    fn of(response: ureq::http::Response<ureq::Body>, url: &str, pace: Arc<Pace>) -> Response {
         let (parts, body) = response.into_parts();
         let headers = parts
             .headers
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        Response { status: parts.status.as_u16(), headers, body, url: url.to_owned() }
+        Response { status: parts.status.as_u16(), headers, body, url: url.to_owned(), pace }
     }
 
     /// The first header of that name, in lower case.
@@ -559,6 +560,26 @@ impl Response {
     /// The next bytes of the body, as they come; 0 at its end.
     pub fn read_piece(&mut self, piece: &mut [u8]) -> Result<usize, HttpError> {
         self.body.as_reader().read(piece).map_err(|error| HttpError::new(&self.url, ureq::Error::from(error)))
+    }
+
+    /// Reads a body to its end of which all that is wanted has come: only then can the connection serve the next question.
+    /// The end comes at once or is not waited for, and from a server that was late once, never again.
+    pub fn skip_end(mut self) {
+        if self.pace.was_late.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut rest = self.body.as_reader().take(END_BYTES_MAX);
+        let skipped = self.pace.during(END_WAIT, || io::copy(&mut rest, &mut io::sink()));
+        self.pace.was_late.store(skipped.is_err(), Ordering::Relaxed);
+    }
+
+    /// The next bytes of the body, waited for at most this long: `None` when there were none. The body can be read on.
+    pub fn read_within(&mut self, wait: Duration, piece: &mut [u8]) -> Result<Option<usize>, HttpError> {
+        let pace = self.pace.clone();
+        match pace.during(wait, || self.read_piece(piece)) {
+            Err(error) if error.fault == HttpFault::Silent => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     /// As much of the body as comes, at most `bytes_max` bytes. For error pages: a piece is better than nothing.

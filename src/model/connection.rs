@@ -179,7 +179,7 @@ impl Connection {
         let mut response = self.client.post(&request).map_err(Fault::Http)?;
         let status = response.status;
         if (200..300).contains(&status) && is_stream(&response) {
-            return self.read_stream(&mut response);
+            return self.read_stream(response);
         }
         if (200..300).contains(&status) {
             let answer = response.read_whole(ANSWER_BYTES_MAX).map_err(Fault::Http)?;
@@ -207,7 +207,7 @@ impl Connection {
     }
 
     /// Puts the pieces together as they come. What breaks off before the format's end mark is no answer.
-    fn read_stream(&self, response: &mut Response) -> Result<Turn, Fault> {
+    fn read_stream(&self, mut response: Response) -> Result<Turn, Fault> {
         let (framing, mut stream) = self.endpoint.format.stream();
         let mut parser = Parser::new(framing);
         let mut piece = vec![0; PIECE_BYTES];
@@ -223,6 +223,7 @@ impl Connection {
             let Ok(events) = parser.push(bytes) else { return stream.finish().map_err(Fault::of_decode) };
             for event in events {
                 if stream.push(&event).map_err(Fault::of_decode)? == Progress::Whole {
+                    response.skip_end();
                     return stream.finish().map_err(Fault::of_decode);
                 }
             }

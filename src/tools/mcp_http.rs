@@ -206,7 +206,7 @@ impl Http {
     ) -> Result<Value, Fault> {
         let mut tries = 0;
         loop {
-            match stream.read(&self.client, patience.left())? {
+            match stream.read(patience.left())? {
                 Read::Nothing => {}
                 Read::Events(events) => {
                     tries = if events.is_empty() { tries } else { 0 };
@@ -299,7 +299,7 @@ impl Http {
         let mut stream = Stream::new(response);
         let patience = Patience::new(silence);
         while !patience.is_over() {
-            let events = match stream.read(&self.client, patience.left())? {
+            let events = match stream.read(patience.left())? {
                 Read::Events(events) => events,
                 Read::Nothing => return Err(Fault::Silent),
                 Read::End => break,
@@ -339,7 +339,7 @@ impl Http {
         }
         drop(response);
         loop {
-            match old.stream.read(&self.client, patience.left())? {
+            match old.stream.read(patience.left())? {
                 Read::Nothing => {}
                 Read::End => return Err(Fault::Lost("the server closed the event stream".to_owned())),
                 Read::Events(events) => {
@@ -366,7 +366,7 @@ impl Http {
             if old.is_lost {
                 break;
             }
-            match old.stream.read(&self.client, PENDING_WAIT) {
+            match old.stream.read(PENDING_WAIT) {
                 Ok(Read::Nothing) => break,
                 // No request is under way, and none has this number.
                 Ok(Read::Events(events)) => {
@@ -468,9 +468,9 @@ impl Stream {
         (self.response, self.parser) = (response, Parser::default());
     }
 
-    fn read(&mut self, client: &Client, wait: Duration) -> Result<Read, Fault> {
+    fn read(&mut self, wait: Duration) -> Result<Read, Fault> {
         let mut piece = [0; PIECE_BYTES];
-        let length = match client.read_within(wait, &mut self.response, &mut piece) {
+        let length = match self.response.read_within(wait, &mut piece) {
             Ok(None) => return Ok(Read::Nothing),
             Ok(Some(0)) => return Ok(Read::End),
             Ok(Some(length)) => length,

@@ -441,6 +441,26 @@ fn an_error_in_the_middle_of_a_stream_is_tried_again() {
 }
 
 #[test]
+fn a_streamed_answer_leaves_its_connection_to_the_next_question() {
+    at_each_door(|door| {
+        let ended = door.works(Delivery::Streamed);
+        let asked = questions(&ended);
+        ended.check(asked[0].connection == asked[1].connection, "a second connection was opened");
+    });
+}
+
+#[test]
+fn a_stream_whose_end_mark_came_is_an_answer_though_its_body_never_ends() {
+    // The end mark of Gemini's is the end of the body.
+    let doors = doors().into_iter().filter(|door| !matches!(door.dialect, Dialect::Gemini)).collect();
+    each_of(doors, |door| {
+        let endless = [two_calls(), verdict()]
+            .map(|answer| door.dialect.answer(Delivery::Streamed, &answer).stalls(crate::server::Point::BeforeEnd));
+        door.plays(Delivery::Streamed, endless).run().exits(0).counts("turns", 2);
+    });
+}
+
+#[test]
 fn a_stream_that_falls_silent_is_tried_again() {
     at_each_door(|door| {
         let silent = door.dialect.answer(Delivery::Streamed, &verdict()).stalls(crate::server::Point::InBody);

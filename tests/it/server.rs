@@ -96,6 +96,8 @@ pub enum Point {
     Start,
     InHeaders,
     InBody,
+    /// All is there but the chunk that ends the body.
+    BeforeEnd,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -260,6 +262,7 @@ impl Exchange {
                     Point::Start => 0,
                     Point::InHeaders => head.len() / 2,
                     Point::InBody => head.len() + body.len() / 2,
+                    Point::BeforeEnd => whole.len() - b"0\r\n\r\n".len(),
                 };
                 stream.write_all(&whole[..end])?;
                 stream.flush()?;
