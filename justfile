@@ -48,14 +48,31 @@ run-example:
 test:
     cargo test --locked
 
-# Measure: lines per second of the analyzer, memory of a tool that prints much, start with MCP servers
-bench:
-    cargo bench --locked --bench bench
-    cargo bench --locked --bench mcp
+# Measure what runs cost, beside a bare loop and curl, and what tools and long conversations cost; `--short`, `--json FILE`
+bench *options:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # What is released is measured, where it can be built.
+    target=()
+    ! compgen -G "$(rustc --print target-libdir --target {{ triple }})/libstd-*" >/dev/null || target=(--target {{ triple }})
+    cargo bench --locked "${target[@]}" --bench runs -- {{ options }}
+    [[ {{ quote(options) }} == *--short* ]] || cargo bench --locked "${target[@]}" --bench bench --bench mcp --bench context
 
-# Measure: tokens sent over 500 turns in windows of several sizes, and how much of each request stayed identical
-bench-context:
-    cargo bench --locked --bench context
+# Show what the executable is made of: bytes of machine code by crate, and the largest functions
+size:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo rustc --release --locked --target {{ triple }} --bin thoughtmesh-runtime -- -C strip=none
+    symbols=$(nm --defined-only --print-size --size-sort --reverse-sort --radix=d --demangle {{ quote(executable) }} | awk '$3 ~ /[tTwW]/')
+    echo 'bytes by crate, the rest in C and assembler:'
+    awk '{
+        name = substr($0, length($1 $2 $3) + 4)
+        sub(/^[^A-Za-z_]*((dyn|mut|const) )*/, "", name)
+        crate = match(name, /^[a-z_0-9]+::/) ? substr(name, 1, RLENGTH - 2) : "C"
+        bytes[crate] += $2
+    } END { for (crate in bytes) printf "%9d %s\n", bytes[crate], crate }' <<<"$symbols" | sort --reverse --numeric-sort | head -20
+    echo 'largest functions:'
+    awk 'NR <= 20 { printf "%9d %s\n", $2, substr($0, length($1 $2 $3) + 4, 100) }' <<<"$symbols"
 
 # Hold requests to the vendors' Python types, run through a real LiteLLM proxy and with MCP servers of others; ends with 75 without PyPI or npm
 interop:

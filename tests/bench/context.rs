@@ -1,4 +1,4 @@
-//! What shortening a conversation saves: `just bench-context`. It measures, and judges nothing.
+//! What shortening a conversation saves: `just bench`. It measures, and judges nothing.
 //!
 //! It runs the built executable over 500 turns, against a server that counts four bytes a token, with windows of several
 //! sizes, and prints what was sent and how much of each request's beginning was that of the one before: providers' prompt

@@ -46,7 +46,7 @@ const CLOCK_AND_WORLD: &[&str] = &[
 /// The first room that holds a file is its room.
 const ROOMS: &[Room] = &[
     Room { place: "src/conversation.rs", ours: &[], others: WORLD },
-    Room { place: "src/wire/", ours: &["crate::conversation", "crate::wire::sse"], others: WORLD },
+    Room { place: "src/wire/", ours: &["crate::conversation", "crate::sort", "crate::wire::sse"], others: WORLD },
     Room { place: "src/host/log.rs", ours: &["crate::host::Deadline", "crate::host::sys"], others: &["ureq"] },
     Room {
         place: "src/host/dialog.rs",
@@ -65,7 +65,8 @@ const ROOMS: &[Room] = &[
         ours: &["crate::conversation::Fingerprint", "crate::conversation::checksum", "crate::secret"],
         others: &["ureq", "std::net::TcpStream", "std::process"],
     },
-    Room { place: "src/secret.rs", ours: &[], others: WORLD },
+    Room { place: "src/secret.rs", ours: &["crate::sort"], others: WORLD },
+    Room { place: "src/sort.rs", ours: &[], others: CLOCK_AND_WORLD },
     Room {
         place: "src/model/",
         ours: &[
@@ -87,6 +88,7 @@ const ROOMS: &[Room] = &[
             "crate::config",
             "crate::conversation",
             "crate::secret",
+            "crate::sort",
         ],
         others: &["ureq", "std::env", "std::net", "std::process"],
     },
@@ -137,7 +139,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         place: "src/trail.rs",
-        ours: &["crate::conversation", "crate::secret", "crate::tools::excerpt"],
+        ours: &["crate::conversation", "crate::secret", "crate::sort", "crate::tools::excerpt"],
         others: WORLD,
     },
     // It asks a model in words of ours; that it never sees a tool at work is the point of it.
