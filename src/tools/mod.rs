@@ -51,6 +51,8 @@ use crate::secret::Secrets;
 
 /// How much of a name that does not exist is told back.
 const TOOL_NAME_BYTES_SHOWN: usize = 64;
+/// Names of tools that a sentence lists; servers offer any number.
+const NAMES_MAX: usize = 100;
 
 /// Why a tool call did not do what was asked. Its reader is the model: it says what was refused or failed, and what to try
 /// instead. It has no way of ending the run.
@@ -219,10 +221,14 @@ impl Toolbox {
         self.specs_bytes
     }
 
-    /// The names of the tools, on one line.
+    /// The names of the tools on one line, of many the first ones.
     pub fn describe(&self) -> String {
-        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
-        names.join(", ")
+        let names: Vec<&str> = self.specs.iter().take(NAMES_MAX).map(|spec| spec.name.as_str()).collect();
+        let more = match self.specs.len().saturating_sub(NAMES_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        names.join(", ") + &more
     }
 
     /// Whether a call of this tool may simply be run again, because it changes nothing, or its server says that it does no

@@ -283,6 +283,14 @@ fn a_tool_that_is_not_offered_cannot_be_called() {
 }
 
 #[test]
+fn of_many_tools_a_sentence_names_the_first_ones() {
+    let server = Manner::stdio().tools((0..5_000).map(|number| tool(&format!("tool_{number}")))).start();
+    let ended = calling(Runtime::new().tools(json!([server.entry("kit")])), &[("kit_tool_x", json!({}))]);
+    ended.tool_result_has(1, "kit_tool_0, kit_tool_1").tool_result_has(1, "and 4901 more").log_has("and 4901 more");
+    ended.check(ended.stderr.len() < 32 * 1024, "all of them are logged");
+}
+
+#[test]
 fn an_allowed_tool_that_is_not_there_is_an_error() {
     for (config, word) in [(json!({"allow": ["read", "wriet"]}), "wriet"), (json!({"allow": ["kit_read"]}), "kit_read")]
     {
