@@ -48,15 +48,16 @@ run-example:
 test:
     cargo test --locked
 
-# Measure what runs cost, beside a bare loop and curl, and what tools and long conversations cost; `--short`, `--json FILE`
+# Measure what runs cost beside a bare loop and curl, then tools and long conversations; `--short`, `--json FILE`
+[positional-arguments]
 bench *options:
     #!/usr/bin/env bash
     set -euo pipefail
     # What is released is measured, where it can be built.
     target=()
     ! compgen -G "$(rustc --print target-libdir --target {{ triple }})/libstd-*" >/dev/null || target=(--target {{ triple }})
-    cargo bench --locked "${target[@]}" --bench runs -- {{ options }}
-    [[ {{ quote(options) }} == *--short* ]] || cargo bench --locked "${target[@]}" --bench bench --bench mcp --bench context
+    cargo bench --locked "${target[@]}" --bench runs -- "$@"
+    [[ " $* " == *" --short "* ]] || cargo bench --locked "${target[@]}" --bench bench --bench mcp --bench context
 
 # Show what the executable is made of: bytes of machine code by crate, and the largest functions
 size:

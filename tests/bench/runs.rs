@@ -113,6 +113,9 @@ fn measure(words: &[&str]) {
     for case in cases(is_short).into_iter().filter(|case| only.is_none_or(|name| name == case.name)) {
         let result = Measured::of(&case, &place.join("work"));
         println!("{}", result.line(&case));
+        if case.tools > 0 {
+            println!("    of {} tools {} are in the list: more do not fit into a variable", case.tools, result.tools);
+        }
         measured.push((case, result));
     }
     let _ = std::fs::remove_dir_all(&place);
@@ -174,6 +177,8 @@ struct Sample {
 
 /// A case, measured: the runtime and its floors.
 struct Measured {
+    /// Tools beside the file tools that were in the list.
+    tools: usize,
     runtime: Vec<Sample>,
     bare: Vec<Sample>,
     curl: Vec<Sample>,
@@ -186,7 +191,12 @@ impl Measured {
         work.runtime(true);
         let files =
             if case.with_curl { floors::write_bodies(&work.recording(), &place.join("bodies")) } else { Vec::new() };
-        let mut measured = Measured { runtime: Vec::new(), bare: Vec::new(), curl: Vec::new() };
+        let mut measured = Measured {
+            tools: work.tools().matches("command").count(),
+            runtime: Vec::new(),
+            bare: Vec::new(),
+            curl: Vec::new(),
+        };
         for _ in 0..case.rounds {
             measured.runtime.push(work.runtime(false));
             measured.bare.push(work.bare());
@@ -238,7 +248,7 @@ impl Measured {
         };
         json!({
             "name": case.name, "turns": case.turns, "rounds": case.rounds, "streamed": case.is_streamed,
-            "tls": case.is_secure, "tools": case.tools, "runtime": all(&self.runtime), "bare_loop": all(&self.bare),
+            "tls": case.is_secure, "tools": self.tools, "runtime": all(&self.runtime), "bare_loop": all(&self.bare),
             "curl": if self.curl.is_empty() { Value::Null } else { all(&self.curl) },
             "cpu_ratio": {"median": median(self.ratios()), "spread": spread(self.ratios())},
         })
