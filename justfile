@@ -12,6 +12,7 @@ tools := target_dir / 'tools/bin'
 crates := env('CARGO_HOME', env('HOME', '') / '.cargo') / 'registry/src/index.crates.io-1949cf8c6b5b557f'
 # As .cargo/config.toml and the Containerfile have it: flags in the environment take the place of those there.
 packed := '-C link-arg=-Wl,-z,pack-relative-relocs'
+rustflags := env('RUSTFLAGS', packed) + ' --remap-path-prefix=' + crates + '='
 
 # What the example is told, on this machine and in the image
 export example_objective := 'Analyze the repository and create a performance optimization report'
@@ -53,9 +54,12 @@ test:
 bench *options:
     #!/usr/bin/env bash
     set -euo pipefail
-    # What is released is measured, where it can be built.
+    # What is released is measured, where it can be built; with its flags, because it takes its place.
     target=()
-    ! compgen -G "$(rustc --print target-libdir --target {{ triple }})/libstd-*" >/dev/null || target=(--target {{ triple }})
+    if compgen -G "$(rustc --print target-libdir --target {{ triple }})/libstd-*" >/dev/null; then
+        target=(--target {{ triple }})
+        export RUSTFLAGS={{ quote(rustflags) }}
+    fi
     cargo bench --locked "${target[@]}" --bench runs -- "$@"
     [[ " $* " == *" --short "* ]] || cargo bench --locked "${target[@]}" --bench bench --bench mcp --bench context
 
@@ -63,8 +67,10 @@ bench *options:
 size:
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo rustc --release --locked --target {{ triple }} --bin thoughtmesh-runtime -- -C strip=none
-    symbols=$(nm --defined-only --print-size --size-sort --reverse-sort --radix=d --demangle {{ quote(executable) }} | awk '$3 ~ /[tTwW]/')
+    # In a folder of its own: the executable with its symbols must not pass for the one that is released.
+    export CARGO_TARGET_DIR={{ quote(target_dir / 'size') }} CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS={{ quote(rustflags) }}
+    cargo build --release --locked --target {{ triple }}
+    symbols=$(nm --defined-only --print-size --size-sort --reverse-sort --radix=d --demangle "$CARGO_TARGET_DIR/{{ triple }}/release/thoughtmesh-runtime" | awk '$3 ~ /[tTwW]/')
     echo 'bytes by crate, the rest in C and assembler:'
     awk '{
         name = substr($0, length($1 $2 $3) + 4)
@@ -98,7 +104,7 @@ bench-journal:
 
 # Build the static executable for this machine's architecture, and show its kind and size
 build:
-    RUSTFLAGS="${RUSTFLAGS:-{{ packed }}} --remap-path-prefix={{ crates }}=" cargo build --release --locked --target {{ triple }}
+    RUSTFLAGS={{ quote(rustflags) }} cargo build --release --locked --target {{ triple }}
     @! command -v file >/dev/null || file {{ quote(executable) }}
     @echo {{ quote(executable) }}: $(wc -c <{{ quote(executable) }}) bytes
 
