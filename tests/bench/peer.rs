@@ -226,3 +226,22 @@ fn framed((id, name, arguments): &(String, &str, Value), is_streamed: bool) -> V
     }
     (answer + "0\r\n\r\n").into_bytes()
 }
+
+/// An MCP server over stdin and stdout with so many tools, which nobody calls.
+pub fn offer_tools(count: usize) {
+    let schema = json!({"type": "object", "properties": {"path": {"type": "string"}}});
+    let tool = |number| json!({"name": format!("t{number}"), "description": "Looks.", "inputSchema": schema});
+    for line in std::io::stdin().lines() {
+        let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let result = match message["method"].as_str() {
+            Some("initialize") => json!({
+                "protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "many", "version": "1"},
+            }),
+            Some("tools/list") => json!({"tools": (0..count).map(tool).collect::<Vec<_>>()}),
+            _ => continue,
+        };
+        println!("{}", json!({"jsonrpc": "2.0", "id": message["id"], "result": result}));
+    }
+}

@@ -27,8 +27,7 @@ use self::peer::Script;
 
 const RESULT_BYTES: usize = 4096;
 const LARGE_RESULT_BYTES: usize = 10_000_000;
-/// The kernel takes no longer string of the environment (MAX_ARG_STRLEN, 32 pages, its end included).
-const VARIABLE_BYTES_MAX: usize = 32 * 4096 - 1;
+/// So many come only from an MCP server: as entries they would not fit into a variable.
 const TOOLS: usize = 5_000;
 /// Where the cost of a turn is looked at, as a median over the turns around it.
 const GROWTH_TURNS: [usize; 3] = [10, 100, 1000];
@@ -79,7 +78,7 @@ fn cases(is_short: bool) -> Vec<Case> {
         Case { is_secure: true, ..plain("1 turn, TLS", 1, rounds(9)) },
         Case { is_secure: true, ..plain("50 turns, TLS", 50, rounds(5)) },
         Case { is_secure: true, ..plain("200 turns, TLS", 200, rounds(5)) },
-        Case { tools: TOOLS, ..plain("10 turns, many tools", 10, rounds(5)) },
+        Case { tools: TOOLS, ..plain("10 turns, 5,000 tools", 10, rounds(5)) },
         Case { first_result_bytes: LARGE_RESULT_BYTES, ..plain("5 turns, first result 10 MB", 5, rounds(5)) },
     ];
     if !is_short {
@@ -93,6 +92,7 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["serve", script] => peer::serve(script),
+        ["tools", count] => peer::offer_tools(count.parse().unwrap()),
         ["post", url, recording, authority] => floors::post(url, recording, authority),
         _ => measure(&words),
     }
@@ -113,9 +113,6 @@ fn measure(words: &[&str]) {
     for case in cases(is_short).into_iter().filter(|case| only.is_none_or(|name| name == case.name)) {
         let result = Measured::of(&case, &place.join("work"));
         println!("{}", result.line(&case));
-        if case.tools > 0 {
-            println!("    of {} tools {} are in the list: more do not fit into a variable", case.tools, result.tools);
-        }
         measured.push((case, result));
     }
     let _ = std::fs::remove_dir_all(&place);
@@ -177,8 +174,6 @@ struct Sample {
 
 /// A case, measured: the runtime and its floors.
 struct Measured {
-    /// Tools beside the file tools that were in the list.
-    tools: usize,
     runtime: Vec<Sample>,
     bare: Vec<Sample>,
     curl: Vec<Sample>,
@@ -191,12 +186,7 @@ impl Measured {
         work.runtime(true);
         let files =
             if case.with_curl { floors::write_bodies(&work.recording(), &place.join("bodies")) } else { Vec::new() };
-        let mut measured = Measured {
-            tools: work.tools().matches("command").count(),
-            runtime: Vec::new(),
-            bare: Vec::new(),
-            curl: Vec::new(),
-        };
+        let mut measured = Measured { runtime: Vec::new(), bare: Vec::new(), curl: Vec::new() };
         for _ in 0..case.rounds {
             measured.runtime.push(work.runtime(false));
             measured.bare.push(work.bare());
@@ -248,7 +238,7 @@ impl Measured {
         };
         json!({
             "name": case.name, "turns": case.turns, "rounds": case.rounds, "streamed": case.is_streamed,
-            "tls": case.is_secure, "tools": self.tools, "runtime": all(&self.runtime), "bare_loop": all(&self.bare),
+            "tls": case.is_secure, "tools": case.tools, "runtime": all(&self.runtime), "bare_loop": all(&self.bare),
             "curl": if self.curl.is_empty() { Value::Null } else { all(&self.curl) },
             "cpu_ratio": {"median": median(self.ratios()), "spread": spread(self.ratios())},
         })
@@ -364,17 +354,13 @@ impl Work<'_> {
         })
     }
 
-    /// As many as fit into the variable, at most.
     fn tools(&self) -> String {
-        let mut tools = r#"[{"name":"filesystem","config":{"output_bytes_max":20000000}}"#.to_owned();
-        for number in 0..self.case.tools {
-            let tool = format!(r#",{{"name":"t{number}","config":{{"command":["true"]}}}}"#);
-            if "THOUGHTMESH_TOOLS=]".len() + tools.len() + tool.len() > VARIABLE_BYTES_MAX {
-                break;
-            }
-            tools.push_str(&tool);
+        let mut tools = vec![json!({"name": "filesystem", "config": {"output_bytes_max": 20_000_000}})];
+        if self.case.tools > 0 {
+            let command = json!([std::env::current_exe().unwrap(), "tools", self.case.tools.to_string()]);
+            tools.push(json!({"name": "many", "type": "mcp", "config": {"command": command}}));
         }
-        tools + "]"
+        json!(tools).to_string()
     }
 
     fn bare(&self) -> Sample {
