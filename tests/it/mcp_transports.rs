@@ -113,7 +113,12 @@ fn serve_child(shared: &Arc<Shared>, stream: TcpStream, number: usize) {
         hello += &format!("{line}\n");
     }
     shared.state().hellos.push(hello);
-    play_apart(shared, shared.manner.greeting.clone(), &voice);
+    // Before anything is read, as far as that can be: a server that dies at its start answers nothing.
+    let greeting = &shared.manner.greeting;
+    let first_wait = greeting.iter().position(|act| matches!(act, Act::Await(_))).unwrap_or(greeting.len());
+    let (now, later) = greeting.split_at(first_wait);
+    let _ = shared.play(now, &voice);
+    play_apart(shared, later.to_vec(), &voice);
     while let Some(line) = read_line(&mut connection) {
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
         flaws(&message).into_iter().for_each(|flaw| shared.problem(format!("{flaw}: {line}")));
