@@ -115,7 +115,11 @@ fn understood(filter: &str) -> String {
 
 /// Control characters would let a text from outside pass for a line of ours.
 fn on_one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// RFC 3339 in UTC with milliseconds, as `2026-11-22T16:30:00.000Z`.
