@@ -7,6 +7,7 @@
 //! What may surprise: `edit_file` counts places that overlap as more than one (`aa` in `aaa`), because it could not say
 //! which of them was meant.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -238,7 +239,9 @@ pub fn binary_description(bytes: &[u8], size: u64) -> Option<String> {
     if matches!(beginning, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Some(format!("text in UTF-16, {size} bytes, not shown; convert it to UTF-8 first"));
     }
-    let strange = String::from_utf8_lossy(beginning).matches('\u{fffd}').count();
+    // Checking is much faster than replacing.
+    let text = std::str::from_utf8(beginning).map_or_else(|_| String::from_utf8_lossy(beginning), Cow::Borrowed);
+    let strange = text.matches('\u{fffd}').count();
     if !beginning.contains(&0) && strange * 10 <= beginning.len() {
         return None;
     }
@@ -315,18 +318,18 @@ pub fn read_line(reader: &mut impl BufRead, kept: &mut Vec<u8>, bytes_max: usize
 }
 
 impl Window {
-    fn text(self, first_line: u64, following_bytes: u64, secrets: &Secrets) -> String {
-        let whole = match std::str::from_utf8(&self.bytes) {
+    fn text(mut self, first_line: u64, following_bytes: u64, secrets: &Secrets) -> String {
+        match std::str::from_utf8(&self.bytes) {
             // Cut within a character.
-            Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            _ => self.bytes.len(),
-        };
-        let bytes = self.bytes.get(..whole).unwrap_or_default();
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        let mut notes = Vec::new();
-        if std::str::from_utf8(bytes).is_err() {
-            notes.push("[the file is not UTF-8; what could not be read is shown as \u{fffd}]".to_owned());
+            Err(error) if error.error_len().is_none() => self.bytes.truncate(error.valid_up_to()),
+            _ => {}
         }
+        let whole = self.bytes.len();
+        let mut notes = Vec::new();
+        let mut text = String::from_utf8(self.bytes).unwrap_or_else(|error| {
+            notes.push("[the file is not UTF-8; what could not be read is shown as \u{fffd}]".to_owned());
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        });
         if let Some(length) = self.long_line_bytes {
             text = secrets.mask_sides(&text, "").0;
             notes.push(format!(

@@ -4,6 +4,8 @@
 //! line ends LF, CRLF or CR, also mixed; a byte order mark; comments; bytes that are not UTF-8 replaced. Surprising: an event
 //! without data is given too when it sets an id or a `retry`, because resuming a stream needs them.
 
+use std::borrow::Cow;
+
 /// Bytes of one event; a server that sends more is broken or hostile.
 pub const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -63,7 +65,8 @@ impl Parser {
 
     fn end_line(&mut self) -> Option<Event> {
         let bytes = std::mem::take(&mut self.line);
-        let text = String::from_utf8_lossy(&bytes);
+        // Checking is much faster than replacing.
+        let text = std::str::from_utf8(&bytes).map_or_else(|_| String::from_utf8_lossy(&bytes), Cow::Borrowed);
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let line = if is_first { text.strip_prefix('\u{feff}').unwrap_or(&text) } else { &text };
         if line.is_empty() {
