@@ -128,11 +128,13 @@ fn is_line_end(byte: u8) -> bool {
 
 /// Every result goes through here. One character is looked for a word at a time, one of two is not.
 fn without_line_ends(text: &str) -> Cow<'_, str> {
+    let mut joined = String::with_capacity(text.len());
     match (text.contains('\n'), text.contains('\r')) {
-        (false, false) => Cow::Borrowed(text),
-        (true, false) => Cow::Owned(text.split('\n').collect()),
-        (_, true) => Cow::Owned(text.split('\n').flat_map(|line| line.split('\r')).collect()),
+        (false, false) => return Cow::Borrowed(text),
+        (true, false) => joined.extend(text.split('\n')),
+        (_, true) => joined.extend(text.split('\n').flat_map(|line| line.split('\r'))),
     }
+    Cow::Owned(joined)
 }
 
 /// Replaces `needle` wherever it stands in `text` with line ends in between.
