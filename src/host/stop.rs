@@ -148,7 +148,7 @@ impl Message {
     }
 
     fn fill(&self, before: &str, seconds_before: f64, after: &str) {
-        for (place, byte) in self.bytes.iter().zip(before.bytes().chain(after.bytes())) {
+        for (place, byte) in self.bytes.iter().zip([before, after].concat().bytes()) {
             place.store(byte, Ordering::Relaxed);
         }
         self.before.store(before.len(), Ordering::Relaxed);
