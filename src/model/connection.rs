@@ -210,7 +210,8 @@ impl Connection {
     fn read_stream(&self, mut response: Response) -> Result<Turn, Fault> {
         let (framing, mut stream) = self.endpoint.format.stream();
         let mut parser = Parser::new(framing);
-        let mut piece = vec![0; PIECE_BYTES];
+        // Not of the heap, which would ask the kernel for so much each time.
+        let mut piece = [0; PIECE_BYTES];
         let mut bytes_total = 0;
         loop {
             let length = response.read_piece(&mut piece).map_err(Fault::Http)?;
