@@ -129,7 +129,7 @@ pub fn decode(body: &[u8]) -> Result<Turn, DecodeError> {
 }
 
 fn turn_of(answer: &Value) -> Result<Turn, DecodeError> {
-    let choice = answer.pointer("/choices/0").unwrap_or(&Value::Null);
+    let choice = first_choice(answer);
     if let Some(fault) = error_in(answer).or_else(|| error_in(choice)) {
         return Err(DecodeError::Answered(fault));
     }
@@ -160,6 +160,10 @@ fn turn_of(answer: &Value) -> Result<Turn, DecodeError> {
     let stop_reason =
         stop_reason(choice.get("finish_reason").and_then(Value::as_str), refusal.is_some(), !calls.is_empty());
     Ok(Turn { parts, stop_reason, usage: usage(answer.get("usage")) })
+}
+
+fn first_choice(answer: &Value) -> &Value {
+    answer.get("choices").and_then(|choices| choices.get(0)).unwrap_or(&Value::Null)
 }
 
 fn unreadable(path: &str, expected: &'static str, found: &str) -> DecodeError {
@@ -219,16 +223,16 @@ fn stop_reason(word: Option<&str>, is_refusal: bool, has_calls: bool) -> StopRea
 
 /// Prompt tokens include the cached ones, completion tokens the reasoning. Some servers count in floats, some not at all.
 fn usage(usage: Option<&Value>) -> Usage {
-    let count = |pointer: &str| {
-        let number = usage?.pointer(pointer)?;
+    let count = |path: &[&str]| {
+        let number = path.iter().try_fold(usage?, |value, field| value.get(*field))?;
         number.as_u64().or_else(|| number.as_f64().filter(|float| *float >= 0.0).map(|float| float as u64))
     };
-    match (count("/prompt_tokens"), count("/completion_tokens")) {
+    match (count(&["prompt_tokens"]), count(&["completion_tokens"])) {
         (None, None) => Usage { is_estimate: true, ..Usage::default() },
         (input, output) => Usage {
             input_tokens: input.unwrap_or(0),
             output_tokens: output.unwrap_or(0),
-            cached_input_tokens: count("/prompt_tokens_details/cached_tokens").unwrap_or(0),
+            cached_input_tokens: count(&["prompt_tokens_details", "cached_tokens"]).unwrap_or(0),
             is_estimate: false,
         },
     }
@@ -259,7 +263,7 @@ impl Stream {
             return Ok(Progress::More);
         }
         let chunk = parse_json(data.as_bytes()).ok_or_else(|| unreadable("stream", "JSON", data))?;
-        let choice = chunk.pointer("/choices/0").unwrap_or(&Value::Null);
+        let choice = first_choice(&chunk);
         if let Some(fault) = error_in(&chunk).or_else(|| error_in(choice)) {
             return Err(DecodeError::Answered(fault));
         }
