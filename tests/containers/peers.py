@@ -28,7 +28,18 @@ def finish(key_results=0, status="achieved", summary="It was done."):
     return [("finish", {"status": status, "summary": summary, "key_results": results})]
 
 
-class Model:
+class Peer:
+    """What serves until the end of its `with`, from `self.server`."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Model(Peer):
     """A model that plays a script, one entry for each request: a list of tool calls, a text, `(status, body)`, or `STALL`.
 
     It speaks Chat Completions as an event stream, and Ollama's own API.
@@ -83,13 +94,6 @@ class Model:
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
     def text(self):
         """All that it was asked."""
         return json.dumps([request["body"] for request in self.requests], ensure_ascii=False)
@@ -122,7 +126,7 @@ def ollama(body, entry):
     return "".join(json.dumps({"model": body["model"], **line}) + "\n" for line in lines)
 
 
-class Resolver:
+class Resolver(Peer):
     """A name server: `names` are known, all others do not exist; a name of `failing` fails so many times first."""
 
     def __init__(self, names, failing=None):
@@ -161,15 +165,8 @@ class Resolver:
         """The names that were asked for, each once, in the order of their first questions."""
         return list(dict.fromkeys(self.asked))
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Proxy:
+class Proxy(Peer):
     """An HTTP proxy that leads everything to one address and writes down where the client wanted to go."""
 
     def __init__(self, port_behind):
@@ -202,13 +199,6 @@ class Proxy:
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def pump(source, sink):
@@ -244,7 +234,7 @@ class Authority:
         return both
 
 
-class ApiServer:
+class ApiServer(Peer):
     """As much of a Kubernetes API server as `kubectl get pods` and a dry run need; `pods` is what it lists."""
 
     KINDS = {
@@ -289,15 +279,8 @@ class ApiServer:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Registry:
+class Registry(Peer):
     """A registry of images, as far as one push and one pull go (OCI distribution specification 1.1, sections on both)."""
 
     def __init__(self, certificate, port=443):
@@ -365,10 +348,3 @@ class Registry:
         context.load_cert_chain(certificate)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
