@@ -119,6 +119,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use log::{error, info, warn};
 
@@ -224,10 +225,16 @@ fn guarded(work: impl FnOnce() -> Ended) -> Ended {
 }
 
 fn run(config: Result<Config, Vec<ConfigError>>) -> Outcome {
+    let started = Instant::now();
     match prepare(config) {
         Ok(Prepared::Agent(agent)) => agent.run(),
         Ok(Prepared::Ended(outcome)) => outcome,
-        Err(fatal) => Outcome::of_fatal(&fatal),
+        Err(fatal) => {
+            let mut outcome = Outcome::of_fatal(&fatal);
+            // Servers may have been waited for.
+            outcome.spent.seconds = started.elapsed().as_secs_f64();
+            outcome
+        }
     }
 }
 

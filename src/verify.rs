@@ -87,8 +87,10 @@ fn run_check(config: &Config, key_result: usize, check: &Check) -> Option<String
 
 /// A check's output. Where it was cut, secrets are masked already: the half of one would not be recognized.
 fn told(output: Output, config: &Config) -> String {
-    if output.cut_bytes == 0 {
-        return output.text();
+    match (output.cut_bytes, output.text()) {
+        (0, text) if text.trim().is_empty() => return "none".to_owned(),
+        (0, text) => return text,
+        _ => {}
     }
     let (head, tail) = config.secrets.mask_sides(&output.head, &output.tail);
     Output { head, tail, cut_bytes: output.cut_bytes }.text()

@@ -264,6 +264,7 @@ fn a_server_that_is_not_there_is_refused_after_some_tries() {
     let ended = Runtime::new().tools(tools).plays([]).env("THOUGHTMESH_EXIT_CODES", "detailed").run();
     ended.exits(69).reason("tool_unavailable").tells("kit").tells("refused");
     ended.check(ended.duration > Duration::from_secs(1), "it gave up at once");
+    ended.check(ended.outcome()["durationSeconds"].as_f64() > Some(0.9), "the time that it took is not told");
 }
 
 #[test]
